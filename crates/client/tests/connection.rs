@@ -17,7 +17,7 @@ use farcall_protocol::{
 };
 use farcall_transport::{Address, Stream};
 use support::{MEMORY, MS, Peer, S, channel, connect, connect_for, connect_with, rpc, settle};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::time::{Duration, Instant};
 
 #[tokio::test(start_paused = true)]
@@ -176,6 +176,40 @@ async fn pong_together_with_a_ping_is_a_sign_of_life() {
         settle().await;
     }
     assert!(connection.is_available());
+}
+
+/// Opens a channel over a link that holds a thousand bytes; returns it and the server's end.
+async fn channel_over_a_narrow_link() -> (Channel, Peer) {
+    let (connection, peer) =
+        connect_with(&ConnectionOptions::default(), &ServerPolicy::default(), 1000).await;
+    (connection.into(), peer)
+}
+
+/// Takes a thousand bytes each second of virtual time.
+async fn take_slowly(peer: &mut Peer, seconds: u64) {
+    for _ in 0..seconds {
+        tokio::time::sleep(S).await;
+        peer.frames.stream.read_exact(&mut [0; 1000]).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_may_take_longer_to_be_sent_than_a_server_may_be_silent() {
+    let (channel, mut peer) = channel_over_a_narrow_link().await;
+    let call = channel.call::<i32>("A.a", &(vec![0_u8; 60_000],)).start();
+    take_slowly(&mut peer, 60).await;
+    peer.answer(Seq(1), &7).await;
+    assert_eq!(call.await.unwrap(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn server_that_no_longer_takes_a_request_is_dead_after_5_s() {
+    let (channel, mut peer) = channel_over_a_narrow_link().await;
+    let begin = Instant::now();
+    let call = channel.call::<()>("A.a", &(vec![0_u8; 60_000],)).start();
+    take_slowly(&mut peer, 30).await;
+    assert_error!(rpc(call.await), Unavailable, Maybe, Wait, MEMORY);
+    assert_eq!(begin.elapsed(), 35 * S);
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,8 +26,9 @@ use crate::time::later;
 pub struct KeepAlive {
     /// The silence after which a ping is sent. Default: 10 s. A low value costs traffic on idle connections.
     pub idle: Duration,
-    /// The further silence after which the connection counts as dead. Default: 5 s. A value below the round
-    /// trip time closes healthy connections.
+    /// The further silence after which the connection counts as dead, in which the peer's host takes nothing that waits
+    /// to be written either. Default: 5 s. A value below the round trip time closes healthy connections, as does one below
+    /// the time that a link takes for what the kernel buffers.
     pub timeout: Duration,
 }
 
@@ -64,6 +65,7 @@ impl KeepAlive {
 pub struct KeepAliveTimer {
     times: KeepAlive,
     last_received: Instant,
+    /// The time from which a ping is without an answer: when it was sent, or the peer's host took bytes last.
     pinged: Option<Instant>,
 }
 
@@ -89,6 +91,17 @@ impl KeepAliveTimer {
     pub fn heard(&mut self, now: Instant) {
         self.last_received = now;
         self.pinged = None;
+    }
+
+    /// Records that the peer's host has taken bytes for which there was no room before.
+    ///
+    /// A ping waits behind what was written before it, and so does its pong: a request of 4 MiB takes a slow link longer
+    /// than a timeout. So the timeout begins again. It is no sign that the peer itself is alive, whose host takes bytes
+    /// until its buffers are full: the ping is sent in any case, and once.
+    pub fn progressed(&mut self, now: Instant) {
+        if let Some(pinged) = &mut self.pinged {
+            *pinged = now;
+        }
     }
 
     /// Returns the action that is due at `now`.
@@ -159,6 +172,22 @@ mod tests {
         assert_eq!(silence.check(start + 10 * S), KeepAliveAction::Ping(start + 15 * S));
         silence.heard(start + 14 * S);
         assert_eq!(silence.check(start + 15 * S), KeepAliveAction::Until(start + 24 * S));
+    }
+
+    #[test]
+    fn bytes_that_the_host_takes_give_the_pong_more_time_and_cause_no_further_ping() {
+        let start = Instant::now();
+        let mut silence = KeepAliveTimer::new(KeepAlive::default(), start);
+        silence.progressed(start + 9 * S);
+        assert_eq!(silence.check(start + 10 * S), KeepAliveAction::Ping(start + 15 * S), "as without them");
+        for second in [14, 18, 22] {
+            silence.progressed(start + second * S);
+            assert_eq!(
+                silence.check(start + (second + 4) * S),
+                KeepAliveAction::Until(start + (second + 5) * S)
+            );
+        }
+        assert_eq!(silence.check(start + 27 * S), KeepAliveAction::Dead);
     }
 
     #[test]

@@ -362,7 +362,8 @@ impl Limits {
     /// Sets the age from which on a connection takes no further calls: clients then connect again, also to other
     /// servers, so that long streams are spread again. Default: no limit. A tenth of it, at random, is added or
     /// subtracted, so that not all connections end at once. Calls in flight continue; see
-    /// [`Limits::connection_age_grace`]. Too low, and clients connect all the time.
+    /// [`Limits::connection_age_grace`]. Too low, and clients connect all the time; lower than the time that a
+    /// request takes to arrive, and it is refused on each connection.
     pub fn max_connection_age(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.max_connection_age = age.into();
         self

@@ -13,6 +13,7 @@ use farcall_server::Limits;
 use farcall_transport::{PeerAddress, Stream};
 use serde_json::json;
 use support::{Counted, Raw, millis, none, secs, serve};
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep};
 
 #[tokio::test(start_paused = true)]
@@ -63,6 +64,56 @@ async fn keep_alive_times_are_configurable() {
     assert_eq!(start.elapsed().as_secs(), 2);
     client.assert_closed().await;
     assert_eq!(start.elapsed().as_secs(), 3);
+}
+
+/// Asks for an answer of 60,000 bytes and more, over a link that holds a thousand of them.
+async fn ask_over_a_narrow_link(server: &support::Running) -> Raw {
+    let (near, far) = tokio::io::duplex(1000);
+    server.handle.serve_stream(Stream::new(far), PeerAddress::Memory);
+    let mut client = Raw::shake(near, &ClientOffer::default()).await.unwrap();
+    client.request("T.big", json!({"n": 60_000})).await;
+    client
+}
+
+/// Takes a thousand bytes each second of virtual time, and answers no ping.
+async fn take_slowly(client: &mut Raw, seconds: u64) {
+    for _ in 0..seconds {
+        sleep(secs(1)).await;
+        client.frames.stream.read_exact(&mut [0; 1000]).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answer_may_take_longer_to_be_sent_than_a_client_may_be_silent() {
+    let server = serve(Limits::default());
+    let mut client = ask_over_a_narrow_link(&server).await;
+    // The answer, and the ping behind it.
+    take_slowly(&mut client, 60).await;
+    assert_eq!(server.handle.connections(), 1);
+    client.send(&HeaderRef::new(Kind::Pong, Seq(1)), Bytes::new()).await;
+    sleep(secs(9)).await;
+    assert_eq!(server.handle.connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_no_longer_takes_an_answer_is_dead_after_5_s() {
+    let server = serve(Limits::default());
+    let mut client = ask_over_a_narrow_link(&server).await;
+    take_slowly(&mut client, 30).await;
+    sleep(millis(4900)).await;
+    assert_eq!(server.handle.connections(), 1);
+    sleep(millis(200)).await;
+    assert_eq!(server.handle.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_takes_nothing_is_dead_after_15_s() {
+    let server = serve(Limits::default());
+    let _client = ask_over_a_narrow_link(&server).await;
+    sleep(millis(14_900)).await;
+    assert_eq!(server.handle.connections(), 1);
+    sleep(millis(200)).await;
+    assert_eq!(server.handle.connections(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +200,6 @@ async fn peer_that_reads_nothing_after_a_protocol_error_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_reader_stays_connected() {
-    use tokio::io::AsyncReadExt;
     let server = serve(Limits::default().write_timeout(secs(3)));
     let mut client = server.connect().await;
     client.request("T.big", json!({"n": 500_000})).await;

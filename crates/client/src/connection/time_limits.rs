@@ -57,9 +57,11 @@ impl TimeLimits {
         }
     }
 
-    /// Ends the write timeout.
-    pub(super) const fn write_goes_on(&mut self) {
-        self.write_stalled = None;
+    /// Ends the write timeout. If it had begun, the server's host has taken what was written before.
+    pub(super) fn write_goes_on(&mut self) {
+        if self.write_stalled.take().is_some() {
+            self.silence.progressed(Instant::now().into_std());
+        }
     }
 
     /// Starts the time in which the server has to close.

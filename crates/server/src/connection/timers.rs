@@ -31,6 +31,8 @@ pub(super) struct Timers {
     frame_deadline: Option<Instant>,
     /// `None` while nothing waits for the peer.
     write_stall: Option<WriteStall>,
+    /// The position in the stream at which the socket had no room last. `None` once nothing waits for the peer.
+    full_at: Option<u64>,
     /// `true` if something was received since the last check; then the next one is within [`RELEASE_AFTER`].
     has_received: bool,
 }
@@ -68,6 +70,7 @@ impl Timers {
             write_timeout: limits.write_timeout,
             frame_deadline: None,
             write_stall: None,
+            full_at: None,
         }
     }
 
@@ -123,6 +126,10 @@ impl Timers {
     /// Notes that the peer, which has taken `sent` bytes since the connection began, does not take
     /// `waiting` more. Returns `Poll::Pending`, as the caller does.
     pub(super) fn write_stalled<T>(&mut self, sent: u64, waiting: usize) -> Poll<T> {
+        if self.full_at.replace(sent).is_some_and(|full_at| full_at < sent) {
+            // There was no room, and there was some again: the peer's host has taken bytes.
+            self.keep_alive.progressed(Instant::now().into_std());
+        }
         if self.write_stall.is_none() {
             self.await_taking(Instant::now(), sent, waiting, waiting);
         }
@@ -143,6 +150,9 @@ impl Timers {
     /// Notes that the peer has taken everything.
     #[inline]
     pub(super) fn write_finished(&mut self) {
+        if self.full_at.take().is_some() {
+            self.keep_alive.progressed(Instant::now().into_std());
+        }
         self.write_stall = None;
     }
 

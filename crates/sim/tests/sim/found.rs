@@ -5,11 +5,11 @@
 use std::future::IntoFuture as _;
 use std::time::Duration;
 
-use farcall::client::{Channel, RetryPolicy};
-use farcall::protocol::{Code, Execution};
+use farcall::client::{Channel, ConnectionOptions, RetryPolicy};
+use farcall::protocol::{Code, Execution, KeepAlive};
 use farcall::server::Limits;
 use farcall::{Sender, Server};
-use farcall_sim::{Cluster, Sim, SimServer};
+use farcall_sim::{Cluster, Link, Sim, SimServer};
 use tokio::time::{Instant, sleep};
 
 /// Starts two servers, whose streams never have an item, and whose calls are never answered.
@@ -213,4 +213,28 @@ fn call_that_the_server_may_have_forgotten_is_not_repeated() {
             }
         });
     }
+}
+
+#[test]
+fn large_messages_pass_a_link_that_takes_longer_for_them_than_a_peer_may_be_silent() {
+    // At 10,000 bytes a second, each way takes ten seconds, of which most wait for the link.
+    const LEN: usize = 100_000;
+    Sim::seed(1).run(async |cluster| {
+        cluster.links(Link::default().bandwidth(10_000).buffer(1000));
+        let keep_alive = KeepAlive::new(Duration::from_secs(1), Duration::from_secs(2));
+        let describe = move |_: &_| {
+            let server = Server::builder().limits(Limits::default().keep_alive(keep_alive));
+            let server = server.method("T.take", async |(text,): (String,)| text.len());
+            server.method("T.give", async |(len,): (usize,)| "x".repeat(len))
+        };
+        let server = cluster.server("a", describe).unwrap();
+        let options = ConnectionOptions::default().keep_alive(keep_alive);
+        let client = cluster.node("client").channel_with(options).retry(RetryPolicy::fail_fast());
+        let channel = client.to(server.node().address()).build().unwrap();
+        let limit = Duration::from_secs(30);
+        let taken = channel.call::<usize>("T.take", &("x".repeat(LEN),)).timeout(limit).await.unwrap();
+        assert_eq!(taken, LEN);
+        let given = channel.call::<String>("T.give", &(LEN,)).timeout(limit).await.unwrap();
+        assert_eq!(given.len(), LEN);
+    });
 }
