@@ -40,6 +40,7 @@ type conn struct {
 	// dead is closed when the connection has ended.
 	dead  chan struct{}
 	heard *atomic.Int64 // the time of the last byte, in ns since processStart
+	taken atomic.Uint64 // the bytes that the operating system has taken to write
 
 	mu sync.Mutex
 	// refusal is why new calls are refused; nil while they are accepted.

@@ -108,20 +108,43 @@ func (c *conn) keepAlive() {
 		}
 		c.mu.Lock()
 		_, err := c.sendPing(context.Background())
+		behind := c.backlog()
 		c.mu.Unlock()
 		if err != nil {
 			return
 		}
-		timer.Reset(c.opts.PingTimeout)
-		if !c.wait(timer) {
-			return
+		for again := true; again; again = behind.shrinks(c.taken.Load()) {
+			timer.Reset(c.opts.PingTimeout)
+			if !c.wait(timer) {
+				return
+			}
+			if silence = c.silence(); silence < c.opts.PingTimeout {
+				break
+			}
 		}
-		if c.silence() >= c.opts.PingTimeout {
+		if silence >= c.opts.PingTimeout {
 			c.end("the connection was lost: the server has fallen silent")
 			return
 		}
 		timer.Reset(0)
 	}
+}
+
+// backlog is what was taken for writing before a ping, which waits behind it: a large request on a slow link.
+type backlog struct {
+	// before is the position in the stream up to which it goes, and taken the one up to which the
+	// operating system has taken it.
+	before, taken uint64
+}
+
+// backlog returns what is being written. The lock is held.
+func (c *conn) backlog() backlog { return backlog{c.out.filled, c.taken.Load()} }
+
+// shrinks reports whether the operating system has taken some of it since the last look.
+func (b *backlog) shrinks(taken uint64) bool {
+	earlier := b.taken
+	b.taken = taken
+	return earlier < b.before && earlier < taken
 }
 
 func (c *conn) silence() time.Duration {

@@ -10,6 +10,9 @@ const (
 	// maxBatchItems is the number of bytes up to which items are added to a write, so that they hold
 	// nothing else back for longer. An item of any size passes if nothing else waits.
 	maxBatchItems = 64 << 10
+	// maxPiece is the number of bytes of a larger batch that are written at once, so that a peer is
+	// seen to take some of them.
+	maxPiece = 16 << 10
 	// keptBatch is the size of the largest buffer that is kept for the next write.
 	keptBatch = 1 << 20
 )
@@ -42,6 +45,7 @@ type outbox struct {
 	queue   []*message
 	queued  int    // bytes in queue
 	taken   uint64 // the highest number of a request that was taken from queue
+	filled  uint64 // the bytes of all writes
 	items   schedule
 	room    chan struct{} // closed when queue has room again
 	writing []*message    // those of the write under way
@@ -163,6 +167,7 @@ func (c *conn) writeLoop() {
 	for {
 		c.mu.Lock()
 		batch = c.out.fill(batch[:0], time.Now())
+		c.out.filled += uint64(len(batch))
 		if len(batch) == 0 {
 			c.out.wrote() // marks without bytes
 		}
@@ -175,7 +180,7 @@ func (c *conn) writeLoop() {
 				return
 			}
 		}
-		_, err := c.nc.Write(batch)
+		err := c.write(batch)
 		c.mu.Lock()
 		if err != nil {
 			c.endLocked("the connection was lost: " + err.Error())
@@ -188,6 +193,23 @@ func (c *conn) writeLoop() {
 			batch = nil
 		}
 	}
+}
+
+// write writes a batch, and counts what the operating system takes of it.
+func (c *conn) write(batch []byte) error {
+	for len(batch) > 0 {
+		piece := batch
+		if len(batch) > maxBatch {
+			piece = batch[:maxPiece]
+		}
+		n, err := c.nc.Write(piece)
+		if err != nil {
+			return err
+		}
+		c.taken.Add(uint64(n))
+		batch = batch[n:]
+	}
+	return nil
 }
 
 // wakeWriter lets the writer see what was added.

@@ -1359,7 +1359,12 @@ class Connection {
   /** Whether its client has left it, for a goaway. */
   wasLeft = false;
   #heard = 0;
+  /** When a ping was sent, or the socket took bytes last that wait before it. */
   #pinged = -1;
+  /** The number of bytes written so far, of those before the last ping, and of those taken when it was looked last. */
+  #written = 0;
+  #beforePing = 0;
+  #taken = 0;
   /** When the server's last pings came, at most {@link MAX_PINGS}. */
   #pings = [];
   #isOpen = false;
@@ -1635,9 +1640,16 @@ class Connection {
     const waits = () => this.#pinged > this.#heard;
     const due = () => (waits() ? this.#pinged + pongTimeout : this.#heard + pingAfter);
     if (now() >= due()) {
-      if (waits()) return this.#end("unavailable", `the server was silent for ${Math.round(now() - this.#heard)} ms`);
+      const earlier = this.#taken;
+      this.#taken = this.#written - this.#socket.bufferedAmount;
+      if (!waits()) {
+        this.#beforePing = this.#written;
+        this.#writeHeader({ kind: "ping", seq: 0 });
+      } else if (earlier >= Math.min(this.#beforePing, this.#taken)) {
+        return this.#end("unavailable", `the server was silent for ${Math.round(now() - this.#heard)} ms`);
+      }
+      // A ping waits behind a large request on a slow link. While the socket takes some of it, the time begins again.
       this.#pinged = now();
-      this.#writeHeader({ kind: "ping", seq: 0 });
     }
     this.#timer = setTimeout(() => this.#watch(), Math.min(due() - now() + 1, pingAfter, MAX_TIMER_MS));
   }
@@ -1655,6 +1667,7 @@ class Connection {
       bytes.set(frame, at + 4);
       at += 4 + frame.length;
     }
+    this.#written += bytes.length;
     for (let from = 0; from < bytes.length; from += MAX_MESSAGE_BYTES) {
       this.#socket.send(bytes.subarray(from, from + MAX_MESSAGE_BYTES));
     }

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 import unittest
+from typing import cast
 from unittest import mock
 
 from support import SOON, AsyncCase, FakeServer, Peer, echoing, silent, until
 
 import farcall
+from farcall.codec import codec_named
+from farcall.connection import Connection
+from farcall.handshake import Terms
+from farcall.stream import FrameStream
 from farcall.wire import Header, WireError, frame
 
 
@@ -235,6 +240,52 @@ class KeepAliveTest(AsyncCase):
         client = await self.connect(server.address, ping_after=0.05, ping_timeout=0.2)
         error = await self.assert_fails(client.call("A.b"), farcall.Unavailable, "maybe")
         self.assertIn("silent", error.message)
+
+    async def test_a_request_may_take_longer_to_be_sent_than_a_server_may_be_silent(self):
+        class SlowStream:
+            """A stream whose operating system takes a byte each time it is looked."""
+
+            last_received = 0.0
+            written = 1000
+            looks = 0
+            pings = 0
+
+            @property
+            def taken(self) -> int:
+                self.looks += 1
+                return min(990 + self.looks, 1000)
+
+            def write(self, data: bytes) -> None:
+                self.pings += 1
+                self.written += len(data)
+
+            async def read_message(self, limit: int) -> tuple[bytes, bytes]:
+                await asyncio.Event().wait()
+                raise AssertionError("it waits for ever")
+
+            def close(self) -> None:
+                pass
+
+            abort = close
+
+        stream, ended = SlowStream(), asyncio.Event()
+        Connection(
+            cast(FrameStream, stream),
+            codec_named("json"),
+            Terms(1000, 1, None),
+            max_frame_bytes=1000,
+            max_waiting=1,
+            ping_after=0.0,
+            ping_timeout=0.001,
+            stream_window=1,
+            max_stream_window=1,
+            max_stream_growth=1,
+            on_shut=lambda _: None,
+            on_end=lambda _: ended.set(),
+        )
+        await ended.wait()
+        # Nine bytes are taken after the ping, and then none.
+        self.assertEqual((stream.looks, stream.pings), (11, 1))
 
     async def test_pings_are_rate_limited(self):
         async def script(peer: Peer) -> None:

@@ -352,13 +352,25 @@ class Connection:
                 await asyncio.sleep(self._ping_after - silence)
                 continue
             await self._wait_to_ping()
-            sent = time.monotonic()
-            self._send_ping()
-            await asyncio.sleep(self._ping_timeout)
-            if self._stream.last_received < sent:
+            if not await self._is_answered():
                 self._end("the connection was lost: the server has fallen silent")
                 self._stream.abort()
                 return
+
+    async def _is_answered(self) -> bool:
+        """Pings the server, and returns False if nothing is received in time."""
+        stream = self._stream
+        sent, before, taken = time.monotonic(), stream.written, stream.taken
+        self._send_ping()
+        while True:
+            await asyncio.sleep(self._ping_timeout)
+            if stream.last_received >= sent:
+                return True
+            # A ping waits behind what was written before it, such as a large request on a slow
+            # link.  While the operating system takes some of that, the time begins again.
+            earlier, taken = taken, stream.taken
+            if not earlier < min(before, taken):
+                return False
 
     async def _wait_to_ping(self) -> None:
         while len(self._pings_sent) == self._pings_sent.maxlen:

@@ -29,6 +29,8 @@ class FrameStream:
         self._writer = writer
         self._buffer = bytearray()
         self._header: bytes | None = None
+        #: The number of bytes written so far, also of those that are still buffered.
+        self.written = 0
         self._draining = asyncio.Lock()  # before Python 3.11 only one task may drain at a time
         _wait_for_all(writer.transport)
         #: The time of the last received byte, by the monotonic clock.
@@ -38,6 +40,7 @@ class FrameStream:
 
     def write(self, data: bytes) -> None:
         """Queues bytes to send."""
+        self.written += len(data)
         self._writer.write(data)
 
     def write_frame(self, payload: bytes) -> None:
@@ -48,6 +51,14 @@ class FrameStream:
     def buffered(self) -> int:
         """The number of bytes that are not handed to the operating system yet."""
         return self._writer.transport.get_write_buffer_size()
+
+    @property
+    def taken(self) -> int:
+        """The number of bytes that the operating system has taken so far; with TLS, an estimate."""
+        # TLS buffers twice.
+        tls = getattr(self._writer.transport, "_ssl_protocol", None)
+        plain = getattr(tls, "_transport", None)
+        return self.written - self.buffered - (plain.get_write_buffer_size() if plain else 0)
 
     @property
     def is_full(self) -> bool:

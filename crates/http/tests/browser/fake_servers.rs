@@ -58,6 +58,27 @@ async fn silent_server_is_disconnected() {
 }
 
 #[tokio::test]
+async fn request_may_take_longer_to_be_sent_than_a_server_may_be_silent() {
+    let site = Site::new().await;
+    let browser = site.browser().await;
+    // The socket takes a byte of what waits before the ping each time it is looked.
+    let script = "
+        let waiting = 0;
+        const Slow = fakeServer((socket, { kind, seq }) => {
+          if (kind !== 'request') return;
+          if (seq === 1) return socket.respond({ kind: 'response', seq }, 'null');
+          waiting = 10;
+          Object.defineProperty(socket, 'bufferedAmount', { get: () => (waiting > 0 ? waiting-- : 0) });
+        });
+        const client = connect('ws://127.0.0.1:1', { WebSocket: Slow, pingAfter: 1000, pongTimeout: 20 });
+        await client.call('Any.thing');
+        return [await failure(client.call('Any.thing')), Slow.received.map((header) => JSON.parse(header).kind), waiting]";
+    let answers = browser.script(script).await;
+    assert!(message(&answers[0]).contains("the server was silent for"), "{answers}");
+    assert_eq!((&answers[1], &answers[2]), (&json!(["request", "request", "ping"]), &json!(0)));
+}
+
+#[tokio::test]
 async fn calls_refused_by_goaway_go_to_the_next_connection() {
     let site = Site::new().await;
     let browser = site.browser().await;
