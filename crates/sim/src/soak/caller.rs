@@ -18,6 +18,8 @@ pub(super) struct Caller {
     pub(super) record: Record,
     /// Idempotent calls must succeed, since neither the client nor the first server has faults.
     pub(super) is_spared: bool,
+    /// Servers give connections up at a largest age.
+    pub(super) connections_age: bool,
     pub(super) servers: u32,
     /// `true` once no further calls are to be made.
     pub(super) has_stopped: Arc<AtomicBool>,

@@ -4,7 +4,8 @@
 //!
 //! - Each call ends once, within its deadline, with the answer that is its own.
 //! - What is reported as not sent or refused was not executed, then or later; what is not idempotent, at most once.
-//! - An idempotent call with time enough succeeds while one server is up that can be reached.
+//! - An idempotent call with time enough succeeds while one server is up that can be reached, if its request arrives while a
+//!   connection lasts.
 //! - A call of a method that is declared `once` is executed at most once, also over restarts.
 //! - Retries stay within the budget of their channel.
 //! - A stream ends as exactly one of complete, failed and cancelled. Items come in order, each once, also if the stream
@@ -185,6 +186,7 @@ fn caller(
         channel,
         record,
         is_spared,
+        connections_age: plan.connections_age,
         servers: plan.servers as u32,
         has_stopped: Arc::default(),
     }

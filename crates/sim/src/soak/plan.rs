@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub(super) call_pause_ms: u64,
     pub(super) fault_pause_ms: u64,
     pub(super) limits: Limits,
+    /// Servers give connections up at a largest age.
+    pub(super) connections_age: bool,
     pub(super) budget: Budget,
     pub(super) keep_alive: KeepAlive,
 }
@@ -69,7 +71,8 @@ impl Plan {
         if random.u8(..4) == 0 {
             limits = limits.max_in_flight(random.usize(1..4)).max_streams(random.usize(1..3));
         }
-        if random.u8(..4) == 0 {
+        let connections_age = random.u8(..4) == 0;
+        if connections_age {
             limits = limits.max_connection_age(millis(random.u64(2000..8000)));
         }
         if random.u8(..4) == 0 {
@@ -88,6 +91,7 @@ impl Plan {
             call_pause_ms: one_of(random, [100, 300]),
             fault_pause_ms: one_of(random, [200, 700, 2000]),
             limits,
+            connections_age,
             budget: Budget { share: 0.1 * f64::from(random.u8(..5)), floor: f64::from(random.u8(..4)) },
             keep_alive,
         }
