@@ -63,19 +63,23 @@ async fn request_may_take_longer_to_be_sent_than_a_server_may_be_silent() {
     let browser = site.browser().await;
     // The socket takes a byte of what waits before the ping each time it is looked.
     let script = "
-        let waiting = 0;
-        const Slow = fakeServer((socket, { kind, seq }) => {
+        let [waiting, looks] = [0, 0];
+        const Slow = fakeServer((socket, header) => {
+          const { kind, seq } = header;
+          // It waits, too.
+          if (kind === 'ping') [waiting, looks] = [waiting + 8 + JSON.stringify(header).length, 0];
           if (kind !== 'request') return;
           if (seq === 1) return socket.respond({ kind: 'response', seq }, 'null');
           waiting = 10;
-          Object.defineProperty(socket, 'bufferedAmount', { get: () => (waiting > 0 ? waiting-- : 0) });
+          Object.defineProperty(socket, 'bufferedAmount', { get: () => (looks++, waiting > 0 ? waiting-- : 0) });
         });
         const client = connect('ws://127.0.0.1:1', { WebSocket: Slow, pingAfter: 1000, pongTimeout: 20 });
         await client.call('Any.thing');
-        return [await failure(client.call('Any.thing')), Slow.received.map((header) => JSON.parse(header).kind), waiting]";
+        return [await failure(client.call('Any.thing')), Slow.received.map((header) => JSON.parse(header).kind), looks]";
     let answers = browser.script(script).await;
     assert!(message(&answers[0]).contains("the server was silent for"), "{answers}");
-    assert_eq!((&answers[1], &answers[2]), (&json!(["request", "request", "ping"]), &json!(0)));
+    // Ten looks, at each of which one of the bytes was taken that waited before the ping, and one more.
+    assert_eq!((&answers[1], &answers[2]), (&json!(["request", "request", "ping"]), &json!(11)));
 }
 
 #[tokio::test]
