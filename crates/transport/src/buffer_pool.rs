@@ -59,7 +59,7 @@ impl BufferSource for BufferPool {
     }
 
     fn recycle(&self, mut rest: BytesMut, size: usize) {
-        if (MIN_POOLED_BUFFER..=MAX_BLOCK).contains(&size) {
+        if is_kept(size) {
             rest.clear();
             let excess = lock().recycle(Block { rest, size, idle_since: Instant::now() });
             // Memory goes back to the system outside of the lock.
@@ -85,6 +85,12 @@ impl BufferSource for BufferPool {
     fn put_scratch(&self, scratch: BytesMut) {
         SCRATCH.set(Some(scratch));
     }
+}
+
+/// Returns `true` if blocks of this size are kept. Those of scratch buffers are not: messages and bodies take larger ones, so
+/// that they would only fill the pool.
+const fn is_kept(size: usize) -> bool {
+    size > SCRATCH_BLOCK && size <= MAX_BLOCK
 }
 
 fn lock() -> MutexGuard<'static, Blocks> {
@@ -189,6 +195,13 @@ mod tests {
         assert!(blocks.take_idle(Instant::now() + IDLE_TIMEOUT / 2).is_empty());
         assert!(!blocks.take_idle(Instant::now() + 2 * IDLE_TIMEOUT).is_empty());
         assert_eq!((blocks.blocks.len(), blocks.bytes), (0, 0));
+    }
+
+    #[test]
+    fn blocks_that_no_message_takes_are_not_kept() {
+        assert!(SCRATCH_BLOCK >= MIN_POOLED_BUFFER);
+        assert!(!is_kept(SCRATCH_BLOCK) && !is_kept(MAX_BLOCK + 1));
+        assert!(is_kept(SCRATCH_BLOCK + 1) && is_kept(MAX_BLOCK));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) use self::walk::value_len;
 pub(crate) use self::writer::Writer;
 use self::writer::assemble;
 use crate::body::{Body, SmallBody};
-use crate::buffer_source::{BufferSource, Unpooled};
+use crate::buffer_source::{BufferSource, MIN_POOLED_BUFFER, Unpooled};
 
 #[cfg(feature = "msgpack")]
 mod access;
@@ -102,7 +102,8 @@ pub trait BodyCodec: Send + Sync + 'static {
     ) -> Result<(), BoxError>;
 }
 
-/// The largest body, in bytes, that shares a scratch block with other bodies.
+/// The largest body, in bytes, that shares a scratch block of any size with other bodies. A larger one shares a block of
+/// ordinary size, which a small body keeps as well, if it leaves room for another one.
 const MAX_SCRATCH_BODY: usize = 4 * 1024;
 
 impl Codec {
@@ -186,8 +187,9 @@ impl Codec {
         }
         let size = out.capacity();
         let body = out.split().freeze();
+        let leaves_room = size <= MIN_POOLED_BUFFER && body.len() <= out.capacity();
         // A large body does not share its block, or small bodies after it would keep all of it alive.
-        if body.len() <= MAX_SCRATCH_BODY {
+        if body.len() <= MAX_SCRATCH_BODY || leaves_room {
             source.put_scratch(out);
         } else {
             source.recycle(out, size);

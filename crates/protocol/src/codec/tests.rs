@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -204,6 +205,48 @@ fn custom_codec_encodes_bodies() {
     assert_eq!(&body[..], br#"]"neves",6["#);
     assert_eq!(codec.decode::<(i64, String)>(&body).unwrap(), (6, "seven".to_owned()));
     assert!(codec.decode::<i64>(b"!").is_err());
+}
+
+/// A source that counts the scratch blocks it has allocated, as a thread's source has them.
+#[derive(Default)]
+struct CountedScratch {
+    scratch: Cell<BytesMut>,
+    allocated: Cell<usize>,
+}
+
+impl BufferSource for CountedScratch {
+    fn take(&self, capacity: usize) -> BytesMut {
+        BytesMut::with_capacity(capacity)
+    }
+
+    fn recycle(&self, _rest: BytesMut, _size: usize) {}
+
+    fn release_idle(&self) {}
+
+    fn take_scratch(&self) -> BytesMut {
+        let scratch = self.scratch.take();
+        if scratch.capacity() > 0 {
+            return scratch;
+        }
+        self.allocated.set(self.allocated.get() + 1);
+        BytesMut::with_capacity(MIN_POOLED_BUFFER)
+    }
+
+    fn put_scratch(&self, scratch: BytesMut) {
+        self.scratch.set(scratch);
+    }
+}
+
+#[test]
+fn bodies_of_some_kib_share_a_block_and_larger_ones_do_not() {
+    for (len, most) in [(100, 1), (4_500, 4), (MIN_POOLED_BUFFER / 2 + 100, 10), (40_000, 10)] {
+        let (source, text) = (CountedScratch::default(), "x".repeat(len));
+        let bodies: Vec<_> = (0..10)
+            .map(|_| Codec::MessagePack.encode_body_in(&source, &text).unwrap().into_bytes())
+            .collect();
+        assert_eq!(source.allocated.get(), most, "{len}");
+        assert!(bodies.iter().all(|body| Codec::MessagePack.decode::<String>(body).unwrap() == text));
+    }
 }
 
 #[test]
