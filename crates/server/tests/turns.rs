@@ -8,7 +8,7 @@ mod support;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -218,8 +218,9 @@ impl AsyncRead for Slow {
         let bytes = buf.filled().len() - before;
         self.read.fetch_add(bytes, SeqCst);
         if bytes > 0 {
-            // The clock has moved after the first poll.
-            let _: Poll<()> = pin!(advance(Duration::from_micros(bytes as u64 / 1024))).poll(cx);
+            // The clock has moved after the first poll, which would wake the task once more.
+            let mut cx = TaskContext::from_waker(Waker::noop());
+            let _: Poll<()> = pin!(advance(Duration::from_micros(bytes as u64 / 1024))).poll(&mut cx);
         }
         read
     }
@@ -272,4 +273,43 @@ async fn large_messages_are_read_in_turns_too() {
     }
     // A turn of 200 us begins behind its first read, and ends behind the one that is under way then.
     assert!(most <= 3 * 200 * 1024, "{most} bytes were read in one turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_of_many_busy_connections_run_before_another() {
+    const CONNECTIONS: usize = 100;
+    const BODY: usize = 600 * 1024;
+    let server = serve(Limits::default());
+    let read = Arc::new(AtomicUsize::new(0));
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let (near, far) = tokio::io::duplex(1024 * 1024);
+        let stream = Stream::new(Slow { inner: far, read: Arc::clone(&read) });
+        server.handle.serve_stream(stream, PeerAddress::Memory);
+        clients.push(Raw::shake(near, &ClientOffer::default().compression(Vec::new())).await.unwrap());
+    }
+    let mut sent = 0;
+    read.store(0, SeqCst);
+    for client in &mut clients {
+        let body = client.codec().encode(&json!({"text": "a".repeat(BODY)})).unwrap();
+        let header =
+            HeaderRef { service_method: "T.count", ..HeaderRef::new(Kind::Request, client.next_seq()) };
+        let mut message = client.encode(&header, body);
+        // Without its last byte.
+        message.pop();
+        sent += message.len();
+        client.write(&message).await;
+    }
+    let (mut total, mut most) = (read.swap(0, SeqCst), 0);
+    while total < sent {
+        yield_now().await;
+        let since = read.swap(0, SeqCst);
+        // Until each has had a turn, it is not known that they are many.
+        if total > sent / 2 {
+            most = most.max(since);
+        }
+        total += since;
+    }
+    // Twice five connections, whose turns are of 20 us, and the reads under way. All of them would read 4 MB.
+    assert!(most <= 2 * 5 * 3 * 20 * 1024, "{most} bytes were read in one go");
 }

@@ -77,6 +77,8 @@ mod timer;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(target_family = "wasm"))]
+mod turn_queue;
+#[cfg(not(target_family = "wasm"))]
 mod unsent;
 #[cfg(feature = "ws")]
 mod websocket;
@@ -113,5 +115,7 @@ pub use tls::{
     Alpn, PemError, TlsCause, TlsClient, TlsClientBuilder, TlsError, TlsErrorKind, TlsServer,
     TlsServerBuilder,
 };
+#[cfg(not(target_family = "wasm"))]
+pub use turn_queue::{TurnPlace, TurnQueue};
 #[cfg(feature = "ws")]
 pub use websocket::{serve_websocket, websocket_accept};

@@ -35,7 +35,6 @@ use crate::call::in_flight::{InFlightCalls, Signal};
 use crate::limits::{DRAIN_PROBE, LINGER, MAX_SHED_OUTBOX, MESSAGES_PER_WRITE, READS_PER_TURN};
 use crate::memory_budget::{GUARANTEED_BYTES, MemoryReservation};
 use crate::server::state::ServerState;
-use crate::yield_turn::yield_turn;
 
 mod age_limit;
 mod dispatch;
@@ -107,7 +106,7 @@ impl Connection {
             half_close: HalfClose::default(),
             goaway_received: false,
             output: Output::default(),
-            turn: Turn::new(Arc::clone(&server.busy)),
+            turn: Turn::new(Arc::clone(&server.busy), info.peer_key()),
             draining: false,
             age,
             drain_signal,
@@ -174,7 +173,7 @@ impl Connection {
                 return Poll::Ready(Ok(End::Vanished));
             }
         }
-        yield_turn(cx)
+        self.turn.wait(cx)
     }
 
     /// Notes that the peer has closed its half, and waits for its responses.
@@ -443,7 +442,7 @@ impl Future for Connection {
         };
         this.turn.note_end(this.dispatcher.now, !this.io.inbox.is_empty());
         if handlers_wait {
-            let _: Poll<()> = yield_turn(cx);
+            let _: Poll<()> = this.turn.wait(cx);
         }
         if let Some(streams) = this.dispatcher.streams.as_ref().filter(|_| !had_streams) {
             register_created(streams, cx);
