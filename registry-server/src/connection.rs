@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::response::Response;
 use farcall_transport::has_peer_closed;
 use farcall_web::{ConnectionActivity, StalledPeers, WriteTimeout, serve_http1};
-use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -88,7 +88,7 @@ fn prepare(stream: &TcpStream, stall_timeout: Duration) -> std::io::Result<()> {
 
 async fn answer(
     mut router: Router,
-    mut request: Request<Incoming>,
+    mut request: Request<Body>,
     peer: SocketAddr,
 ) -> Result<Response, Infallible> {
     request.extensions_mut().insert(ConnectInfo(peer));
@@ -100,7 +100,7 @@ async fn answer(
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use axum::body::{Body, Bytes};
+    use axum::body::Bytes;
     use axum::routing::get;
     use farcall_test_support::wait::{PATIENCE, within_patience};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

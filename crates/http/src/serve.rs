@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use farcall_server::ServerHandle;
@@ -13,7 +14,6 @@ use farcall_server::ServerHandle;
 use farcall_transport::{Alpn, Scheme, TlsServer};
 use farcall_transport::{Listener, PeerAddress, Stream};
 use farcall_web::{ConnectionActivity, Connections, StalledPeers, WriteTimeout, serve_http1};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
@@ -244,7 +244,7 @@ impl ConnectionServer {
     async fn serve_http(self, stream: Stream, peer: PeerAddress, activity: ConnectionActivity) {
         let Self { router, head_timeout, write_timeout, stalled_peers, shutdown, .. } = self;
         let tls = stream.tls_later();
-        let handler = move |mut request: Request<Incoming>| {
+        let handler = move |mut request: Request<Body>| {
             let mut router = router.clone();
             request.extensions_mut().insert(peer);
             if let Some(tls) = tls() {

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use farcall_server::ServerHandle;
 use farcall_transport::{PeerAddress, Scheme, Stream, serve_websocket, websocket_accept};
-use farcall_web::WriteTimeout;
+use farcall_web::{HttpStream, WriteTimeout};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
@@ -81,8 +81,8 @@ async fn hand_over(on_upgrade: OnUpgrade, carrier: Carrier, peer: PeerAddress, h
 /// Returns the stream below HTTP. One of [`serve`](crate::serve) is unwrapped, which saves a layer and
 /// keeps the TLS information of its peer.
 fn stream_of(upgraded: Upgraded) -> Stream {
-    match upgraded.downcast::<TokioIo<WriteTimeout<Stream>>>() {
-        Ok(parts) => parts.io.into_inner().into_inner().with_prefix(parts.read_buf.into()),
+    match HttpStream::<WriteTimeout<Stream>>::unwrap(upgraded) {
+        Ok((stream, read)) => stream.into_inner().with_prefix(read.into()),
         Err(upgraded) => Stream::new(TokioIo::new(upgraded)),
     }
 }

@@ -7,16 +7,17 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 
 use crate::connection_table::BusyGuard;
+use crate::http_stream::HeadGuard;
 
 /// A body that keeps its connection busy until it was sent, or the connection has ended.
 #[derive(Debug)]
 pub(crate) struct BusyBody {
     body: Body,
-    _busy: BusyGuard,
+    _busy: (BusyGuard, HeadGuard),
 }
 
 impl BusyBody {
-    pub(crate) const fn new(body: Body, busy: BusyGuard) -> Self {
+    pub(crate) const fn new(body: Body, busy: (BusyGuard, HeadGuard)) -> Self {
         Self { body, _busy: busy }
     }
 }

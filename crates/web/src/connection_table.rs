@@ -5,13 +5,21 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use farcall_transport::PeerKey;
+use farcall_transport::{PeerAddress, PeerKey, TurnPlace, TurnQueue};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::byte_shares::{ByteShares, HeldBytes};
 
 /// A peer may have this many connections for each one that is still free: alone, 7/8 of all; two of them 7/15 each. Some
 /// stay free for others this way, and a proxy's address can still have many.
 const CONNECTIONS_PER_FREE_ONE: usize = 7;
+/// The large bodies of requests that are read before other tasks run, for each thread of the runtime.
+const BODIES_AT_ONCE: usize = 2;
+/// The memory that the heads of requests may take in all, in bytes. Half of it is for one peer.
+const MAX_HEADS_BYTES: usize = 64 * 1024 * 1024;
+/// The memory of a head that does not count, in bytes: that of 8 KiB of text, hyper's first buffer.
+const GUARANTEED_HEAD_BYTES: usize = 16 * 1024;
 
 /// The open connections of a server. A clone shares all of it.
 #[derive(Clone, Debug)]
@@ -19,6 +27,10 @@ pub(crate) struct ConnectionTable {
     /// `None` means no limit.
     max_connections: Option<usize>,
     state: Arc<Mutex<TableState>>,
+    /// The turns of large bodies.
+    turns: TurnQueue,
+    /// The memory of heads.
+    heads: ByteShares,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +78,7 @@ pub(crate) struct ConnectionSlot {
 #[derive(Clone, Debug)]
 pub struct ConnectionActivity {
     id: u64,
+    peer: PeerKey,
     table: ConnectionTable,
     closed: CancellationToken,
 }
@@ -79,7 +92,12 @@ pub struct BusyGuard {
 
 impl ConnectionTable {
     pub(crate) fn new(max_connections: Option<usize>) -> Self {
-        Self { max_connections, state: Arc::default() }
+        Self {
+            max_connections,
+            state: Arc::default(),
+            turns: TurnQueue::new(BODIES_AT_ONCE),
+            heads: ByteShares::new(MAX_HEADS_BYTES).guaranteed(GUARANTEED_HEAD_BYTES),
+        }
     }
 
     /// Adds a connection, or returns `None` if there is no room. Idle connections make room: one of the peer that has
@@ -98,7 +116,7 @@ impl ConnectionTable {
         of_peer.connections += 1;
         of_peer.idle.insert(idle);
         drop(state);
-        Some(ConnectionSlot { activity: ConnectionActivity { id, table: self.clone(), closed } })
+        Some(ConnectionSlot { activity: ConnectionActivity { id, peer, table: self.clone(), closed } })
     }
 
     /// Returns the number of open connections of a peer.
@@ -195,7 +213,18 @@ impl ConnectionActivity {
     /// another.
     #[must_use]
     pub fn detached() -> Self {
-        Self { id: 0, table: ConnectionTable::new(None), closed: CancellationToken::new() }
+        let (peer, table) = (PeerAddress::Memory.key(), ConnectionTable::new(None));
+        Self { id: 0, peer, table, closed: CancellationToken::new() }
+    }
+
+    /// Returns a holder of memory for the heads of this connection.
+    pub(crate) fn hold_head(&self) -> HeldBytes {
+        self.table.heads.hold(self.peer)
+    }
+
+    /// Returns a place among the large bodies of all connections.
+    pub(crate) fn place(&self) -> TurnPlace {
+        self.table.turns.place(self.peer)
     }
 
     /// Marks the connection as busy.

@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
-use axum::http::{HeaderValue, Request, StatusCode};
+use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::busy_body::BusyBody;
 use crate::connection_table::ConnectionActivity;
+use crate::http_stream::{HeadMemory, HttpStream};
+use crate::turned_body::TurnedBody;
 use crate::turns::Turns;
 
 /// The largest head of a request, in bytes.
@@ -27,11 +31,13 @@ const MAX_HEADER_TIMEOUT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60
 /// is cancelled; then the connection ends after its current request.
 ///
 /// `header_timeout` limits the time for the head of a request and the pause before it; `None` means
-/// no limit. A head of more than 64 KiB is answered with 431, and the connection ends. A handler may upgrade the
-/// connection with hyper's `OnUpgrade`, which then holds the stream as `TokioIo<I>`. `activity` is told when requests are
-/// under way.
+/// no limit. A head of more than 64 KiB is answered with 431, and the connection ends; it ends as well if the heads of over
+/// 8 KiB of all connections take more than 64 MiB of memory, half of it for one peer. A handler may upgrade the connection with
+/// hyper's `OnUpgrade`, of which [`HttpStream::unwrap`] returns the stream. `activity` is told when requests are under
+/// way.
 ///
-/// Requests that come one behind the other without end are handled in turns with other tasks.
+/// Requests that come one behind the other without end are handled in turns with other tasks. Of a body that is larger
+/// than 64 KiB the rest is read in turns with the large bodies of other connections, few of them at a time.
 ///
 /// HTTP/1.1 only: upgrades belong to it, and its reader enforces `header_timeout` from the first byte
 /// on, which hyper's automatic version detection doesn't.
@@ -48,12 +54,15 @@ pub async fn serve_http1<I, H, F>(
 ) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    H: Fn(Request<Incoming>) -> F,
+    H: Fn(Request<Body>) -> F,
     F: Future<Output = Result<Response, Infallible>>,
 {
     let turns = Turns::default();
+    let heads = HeadMemory::new(activity.hold_head());
     let service = service_fn(|request: Request<Incoming>| {
-        let busy = activity.busy();
+        let busy = (activity.busy(), heads.begin_request());
+        let (heads, is_connect) = (&heads, request.method() == Method::CONNECT);
+        let request = request.map(|body| TurnedBody::wrap(body, || activity.place()));
         let answer = (head_bytes(&request) <= MAX_HEAD_BYTES).then(|| handler(request));
         let turns = &turns;
         async move {
@@ -62,6 +71,11 @@ where
                 Some(answer) => answer.await?,
                 None => head_too_large(),
             };
+            busy.1.release();
+            let status = answer.status();
+            if status == StatusCode::SWITCHING_PROTOCOLS || is_connect && status.is_success() {
+                heads.upgraded();
+            }
             Ok::<_, Infallible>(answer.map(|body| BusyBody::new(body, busy)))
         }
     });
@@ -71,7 +85,7 @@ where
         .header_read_timeout(header_timeout.map(|limit| limit.min(MAX_HEADER_TIMEOUT)))
         // Only the size at which reading stops: what was read by then may be as much again.
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(io), service)
+        .serve_connection(TokioIo::new(HttpStream::new(io, Arc::clone(&heads))), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
@@ -85,7 +99,7 @@ where
 }
 
 /// Returns the size of a request's head, as HTTP/1.1 writes it without needless spaces.
-fn head_bytes(request: &Request<Incoming>) -> usize {
+fn head_bytes<B>(request: &Request<B>) -> usize {
     let uri = request.uri();
     let host = uri.authority().map_or(0, |authority| authority.as_str().len() + "http://".len());
     let target = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1) + host;
@@ -109,7 +123,6 @@ fn head_too_large() -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
     use farcall_test_support::extremes::{TIMES, count_panics};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

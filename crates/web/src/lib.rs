@@ -7,6 +7,7 @@
 //! | [`WriteTimeout`] | ends a connection whose peer takes nothing, and bounds how many may |
 //! | `Connections` | an accept loop with a limit on connections, a share for each peer, graceful shutdown and abort |
 //! | `ByteShares` | memory that the requests of all peers share, of which each peer has a part |
+//! | `BodyBuffer` | a body as it comes, which counts in them |
 //! | `serve_http1` | one HTTP/1.1 connection that ends after its current request at shutdown |
 //!
 //! Routes, authentication and TLS are the servers' own.
@@ -51,6 +52,8 @@
 mod accept;
 mod authority;
 #[cfg(feature = "serve")]
+mod body_buffer;
+#[cfg(feature = "serve")]
 mod busy_body;
 #[cfg(feature = "serve")]
 mod byte_shares;
@@ -59,8 +62,12 @@ mod connection_table;
 mod hang_up;
 #[cfg(feature = "serve")]
 mod http1;
+#[cfg(feature = "serve")]
+mod http_stream;
 mod origin;
 mod page;
+#[cfg(feature = "serve")]
+mod turned_body;
 #[cfg(feature = "serve")]
 mod turns;
 mod write_timeout;
@@ -69,9 +76,13 @@ mod write_timeout;
 pub use self::accept::{AbortGuard, Accept, Connections};
 pub use self::authority::{Authority, Origin};
 #[cfg(feature = "serve")]
+pub use self::body_buffer::BodyBuffer;
+#[cfg(feature = "serve")]
 pub use self::byte_shares::{ByteShares, HeldBytes};
 #[cfg(feature = "serve")]
 pub use self::connection_table::{BusyGuard, ConnectionActivity};
+#[cfg(feature = "serve")]
+pub use self::http_stream::HttpStream;
 #[cfg(feature = "serve")]
 pub use self::http1::serve_http1;
 pub use self::origin::{OriginCheck, OriginError};

@@ -10,7 +10,7 @@ use axum::http::header::{CONTENT_ENCODING, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use farcall_protocol::{Code, Status};
 use farcall_transport::PeerKey;
-use farcall_web::{ByteShares, HeldBytes};
+use farcall_web::{BodyBuffer, ByteShares, HeldBytes};
 use serde::de::IgnoredAny;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -154,17 +154,18 @@ impl BodyLimits {
         if body.size_hint().lower() > u64::try_from(max).unwrap_or(u64::MAX) {
             return Err(BodyError::TooLarge);
         }
-        let (mut bytes, mut held) = (Vec::new(), self.hold(peer));
+        let size = body.size_hint().upper().and_then(|size| usize::try_from(size).ok());
+        let mut bytes = BodyBuffer::new(self.hold(peer), size.map_or(max, |size| size.min(max)));
         while let Some(data) = next(body).await.transpose().map_err(BodyError::Broken)? {
             if data.len() > max - bytes.len() {
                 return Err(BodyError::TooLarge);
             }
-            if !held.resize(bytes.len() + data.len()) {
+            if !bytes.push(&data).await {
                 return Err(BodyError::NoMemory);
             }
-            bytes.extend_from_slice(&data);
         }
-        Ok(Received { bytes: bytes.into(), held: Some(held) })
+        let (bytes, held) = bytes.finish();
+        Ok(Received { bytes, held: Some(held) })
     }
 
     fn limit_failure(&self, error: &BodyError) -> Failure {

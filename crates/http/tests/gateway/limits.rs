@@ -111,7 +111,8 @@ async fn unfinished_bodies_of_one_peer_leave_room_for_those_of_others() {
     tokio::task::yield_now().await;
     assert_eq!(call(1, padded(200)).await, 429);
     assert_eq!(call(1, padded(10)).await, 200, "small bodies have room");
-    assert_eq!(call(2, padded(300)).await, 200, "others have half of what is left");
+    // Of a body of unknown length the buffer counts: 512 KiB.
+    assert_eq!(call(2, padded(250)).await, 200, "others have half of what is left");
     assert_eq!(slow.await.unwrap(), 408);
     assert_eq!(call(1, padded(200)).await, 200);
 }

@@ -11,7 +11,7 @@ use farcall_discovery::Instance;
 use farcall_protocol::time::millis;
 use farcall_transport::PeerAddress;
 use farcall_transport::log::PeerLogThrottle;
-use farcall_web::{Authority, ByteShares};
+use farcall_web::{Authority, BodyBuffer, ByteShares};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ const MAX_BODIES_BYTES: usize = 64 * 1024 * 1024;
 /// Bodies of the largest size for which there is room: two of them of one peer.
 const BODIES_OF_ANY_SIZE: usize = 4;
 /// The size up to which a body has room whatever others hold, in bytes: most instances fit.
-pub(super) const GUARANTEED_BODY_BYTES: usize = 4 * 1024;
+const GUARANTEED_BODY_BYTES: usize = BodyBuffer::MIN_BYTES;
 
 /// Changes of overrides by one peer that are logged at once, so that those of an operator all are.
 const OVERRIDES_LOGGED: u32 = 50;

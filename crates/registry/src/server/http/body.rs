@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, FromRequest, Request};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use farcall_transport::PeerAddress;
-use farcall_web::HeldBytes;
+use farcall_web::{BodyBuffer, HeldBytes};
 use futures::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::error::HttpError;
-use crate::server::state::{GUARANTEED_BODY_BYTES, SharedState};
+use crate::server::state::SharedState;
 
 /// The maximum size of the body of `POST /v1/heartbeats`: 10,000 instances with the longest names fit.
 pub(super) const MAX_HEARTBEATS_BYTES: usize = 4 * 1024 * 1024;
@@ -60,17 +60,18 @@ impl RequestBody {
     ///
     /// The body is larger than `limit` bytes, too slow or cut off, or there is no memory for it.
     pub(super) async fn read(self, limit: usize) -> Result<ReceivedBody, HttpError> {
-        let Self { body, mut held } = self;
-        let mut stream = body.into_data_stream();
-        let read = timeout(BODY_TIMEOUT, collect(&mut stream, limit, &mut held)).await;
+        let size = self.body.size_hint().upper().and_then(|size| usize::try_from(size).ok());
+        let whole = BodyBuffer::new(self.held, size.map_or(limit, |size| size.min(limit)));
+        let mut stream = self.body.into_data_stream();
+        let read = timeout(BODY_TIMEOUT, collect(&mut stream, limit, whole)).await;
         let read = read.unwrap_or_else(|_| {
             Err(HttpError::timeout(format!("the body took longer than {BODY_TIMEOUT:?}")))
         });
         if read.as_ref().is_err_and(HttpError::is_limit) {
-            // The response is the same if it times out.
+            // The response is the same if it times out. Nothing is held of the body by then.
             let _ = timeout(DISCARD_TIMEOUT, discard(&mut stream)).await;
         }
-        Ok(ReceivedBody { bytes: read?, _held: held })
+        read
     }
 }
 
@@ -100,30 +101,22 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, H
 async fn collect(
     stream: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin),
     limit: usize,
-    held: &mut HeldBytes,
-) -> Result<Bytes, HttpError> {
-    let mut whole = BytesMut::new();
+    mut whole: BodyBuffer,
+) -> Result<ReceivedBody, HttpError> {
     while let Some(part) = stream.next().await {
         let part = part.map_err(|error| HttpError::bad_request(format!("the body broke off: {error}")))?;
-        let size = whole.len() + part.len();
-        if size > limit {
+        if whole.len() + part.len() > limit {
             return Err(HttpError::too_large(format!("the body is larger than {limit} bytes")));
         }
-        if size > whole.capacity() {
-            // Counted as it lies in memory: room for twice as much, so that little is copied.
-            let room =
-                size.next_power_of_two().clamp(GUARANTEED_BODY_BYTES, limit.max(GUARANTEED_BODY_BYTES));
-            if !held.resize(room) {
-                let limit = held.limit();
-                return Err(HttpError::too_many(format!(
-                    "the memory for the bodies of requests is full: {limit} bytes, half of them for one client"
-                )));
-            }
-            whole.reserve(room - whole.len());
+        if !whole.push(&part).await {
+            let limit = whole.shared_limit();
+            return Err(HttpError::too_many(format!(
+                "the memory for the bodies of requests is full: {limit} bytes, half of them for one client"
+            )));
         }
-        whole.extend_from_slice(&part);
     }
-    Ok(whole.freeze())
+    let (bytes, held) = whole.finish();
+    Ok(ReceivedBody { bytes, _held: held })
 }
 
 async fn discard(stream: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin)) {
