@@ -4,10 +4,13 @@
 //! readers that have taken nothing for longest are ended, so that those who read are not hurt by those who do not.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::store::{Document, Parts, Retained};
@@ -23,6 +26,8 @@ const MAX_STALL: Duration = Duration::from_secs(60);
 pub(super) struct Readers {
     table: Arc<Mutex<Table>>,
     retained: Retained,
+    /// `true` while slow readers are being ended for another one.
+    is_ending: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -55,13 +60,17 @@ pub(super) struct ReaderEnded;
 impl Readers {
     /// Creates an empty table; `retained` counts the store's replaced pages.
     pub(super) fn new(retained: Retained) -> Self {
-        Self { table: Arc::default(), retained }
+        Self { table: Arc::default(), retained, is_ending: Arc::default() }
     }
 
-    /// Begins to send a document.
+    /// Begins to send a document. If too much memory is retained, slow readers are ended meanwhile.
     pub(super) fn open(&self, document: Document) -> DocumentReader {
-        if self.retained.bytes() > MAX_RETAINED_BYTES {
-            self.end_slow(Instant::now());
+        if self.retained.bytes() > MAX_RETAINED_BYTES && !self.is_ending.swap(true, Ordering::AcqRel) {
+            let readers = self.clone();
+            spawn_blocking(move || {
+                readers.end_slow(Instant::now());
+                readers.is_ending.store(false, Ordering::Release);
+            });
         }
         let reader = Reader { parts: Some(document.parts()), progressed: Instant::now() };
         let reader = Arc::new(Mutex::new(reader));
@@ -73,7 +82,7 @@ impl Readers {
     }
 
     /// Ends readers that have stalled, and if too much memory is retained those that have stood still for longest;
-    /// returns how many.
+    /// returns how many. Freeing what they held of large lists takes long: some 10 ms for 32 MiB.
     pub(super) fn end_slow(&self, now: Instant) -> usize {
         let mut slowest: Vec<_> = {
             let table = lock(&self.table);
@@ -112,6 +121,14 @@ impl DocumentReader {
 impl Drop for DocumentReader {
     fn drop(&mut self) {
         lock(&self.readers.table).readers.remove(&self.id);
+        let parts = lock(&self.reader).parts.take();
+        if let Some(parts) = parts
+            && parts.takes_long_to_free()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            // Other requests are answered meanwhile.
+            runtime.spawn_blocking(move || drop(parts));
+        }
     }
 }
 
@@ -122,6 +139,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use farcall_discovery::Instance;
+    use tokio::task::yield_now;
     use tokio::time::advance;
 
     use super::super::store::{Claim, LeaseDefaults, Now, Store};
@@ -161,6 +179,9 @@ mod tests {
                 let _: Option<Result<Bytes, ReaderEnded>> = DocumentReader::next(first);
             }
             open.push(reader);
+            while readers.is_ending.load(Ordering::Acquire) {
+                yield_now().await;
+            }
             change_all(&mut store, weight);
             advance(Duration::from_millis(10)).await;
             // One more version is held after `open`, which checks before it takes it.
@@ -171,6 +192,23 @@ mod tests {
             open.iter_mut().map(|reader| reader.next().is_some_and(|part| part.is_err())).collect();
         assert!(!ended[0], "it reads");
         assert!(ended[1] && !ended[39], "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn long_list_of_the_last_reader_is_freed_elsewhere() {
+        let mut store = store();
+        let readers = Readers::new(store.retained().clone());
+        let takes_long =
+            |reader: &DocumentReader| lock(&reader.reader).parts.as_ref().unwrap().takes_long_to_free();
+        let reader = readers.open(store.snapshot(Some("A")).1);
+        assert!(!takes_long(&reader), "the store has the same pages");
+        change_all(&mut store, 7);
+        assert!(takes_long(&reader) && store.retained().bytes() > 0);
+        drop(reader);
+        while store.retained().bytes() > 0 {
+            // A thread for blocking work frees it.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use axum::Router;
 use farcall_discovery::Instance;
 use farcall_transport::PeerAddress;
 use farcall_transport::log::LogThrottle;
-use tokio::task::yield_now;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
@@ -224,7 +224,8 @@ impl Registry {
             metrics.expirations.increment(outcome.expired as u64);
             metrics.withheld.increment(outcome.withheld as u64);
             metrics.upkeep();
-            let ended = readers.end_slow(Instant::now());
+            let (readers, now) = (readers.clone(), Instant::now());
+            let ended = spawn_blocking(move || readers.end_slow(now)).await.unwrap_or_default();
             if ended > 0
                 && let Some(line) = ended_log.permit()
             {

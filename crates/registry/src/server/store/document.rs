@@ -11,6 +11,8 @@ use super::listed::{ListedAddress, ListedInstance, ListedService};
 use super::page::{Item, Page};
 use super::paged::Pages;
 
+/// The pages of a list that only its reader holds, from which freeing them takes long.
+const MANY_PAGES: usize = 8;
 /// The maximum size of a part, in bytes, if its items are smaller.
 pub(in crate::server) const MAX_PART_BYTES: usize = 32 * 1024;
 /// Parts below this size are copied to be joined, in bytes; larger ones are shared.
@@ -105,6 +107,20 @@ impl Document {
 }
 
 impl Parts {
+    /// Returns `true` if dropping this may free many pages, which takes long.
+    pub(in crate::server) fn takes_long_to_free(&self) -> bool {
+        fn is_last<T>(pages: &Pages<T>) -> bool {
+            Arc::strong_count(pages) == 1 && pages.len() > MANY_PAGES
+        }
+        match &self.document.items {
+            Items::Instances { pages, .. } => is_last(pages),
+            // The pages of each service are behind these: it is not looked at how many.
+            Items::InstancesOf(pages) => Arc::strong_count(pages) == 1,
+            Items::Services(pages) => is_last(pages),
+            Items::Addresses(pages) => is_last(pages),
+        }
+    }
+
     /// Returns the next part of the items.
     fn next_items(&mut self) -> Option<Bytes> {
         match &self.document.items {
