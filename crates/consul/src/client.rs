@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use farcall_discovery::source::http::{self, read_body};
-use farcall_discovery::source::{Token, first_line};
+use farcall_discovery::source::{Token, aside, first_line};
 use farcall_protocol::EscapedText;
 use farcall_tls::client_config;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -58,7 +58,7 @@ impl Client {
     }
 
     /// Requests JSON; `wait` is the time that Consul may wait for a change.
-    pub(crate) async fn get<A: DeserializeOwned>(
+    pub(crate) async fn get<A: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
         query: &[(&str, &str)],
@@ -70,11 +70,13 @@ impl Client {
             let response = self.send(Method::GET, path, query, None::<&()>).await?;
             let headers = response.headers().clone();
             let bytes = read_body(response, MAX_ANSWER_BYTES).await?;
-            let body = serde_json::from_slice(&bytes).map_err(|error| {
-                let beginning = excerpt(&String::from_utf8_lossy(&bytes[..bytes.len().min(200)]));
-                CallError::InvalidAnswer(format!("{error}, in `{beginning}`"))
-            })?;
-            Ok(Answer { headers, body })
+            let body = aside(bytes.len(), move || {
+                serde_json::from_slice(&bytes).map_err(|error| {
+                    let beginning = excerpt(&String::from_utf8_lossy(&bytes[..bytes.len().min(200)]));
+                    CallError::InvalidAnswer(format!("{error}, in `{beginning}`"))
+                })
+            });
+            Ok(Answer { headers, body: body.await? })
         };
         timeout(limit, answer).await.unwrap_or(Err(CallError::Timeout(limit)))
     }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use farcall_discovery::source::{self, Outage};
+use farcall_discovery::source::{self, Outage, aside};
 use farcall_discovery::{
     Backoff, Discovery, Endpoint, Instance, Jitter, Publisher, SourceError, other_services,
 };
 use farcall_transport::Scheme;
 use farcall_transport::log::LogThrottle;
 use serde_json::Value;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
@@ -26,6 +27,8 @@ use crate::wire::HealthEntry;
 const INDEX_HEADER: &str = "X-Consul-Index";
 /// The most instances of a service: as many as from the other sources.
 const MAX_INSTANCES: usize = 100_000;
+/// Instances that are looked at before other tasks run.
+const INSTANCES_AT_ONCE: usize = 128;
 /// The number of services that an empty list is explained with.
 const MAX_SERVICES: usize = 1000;
 /// The pauses after failures.
@@ -164,21 +167,31 @@ impl ConsulDiscovery {
         if entries.len() > MAX_INSTANCES {
             return Err(CallError::TooMany(MAX_INSTANCES));
         }
-        // Of several with one address the last registered counts: the first in the list.
-        entries.sort_by_key(|entry| Reverse(entry.service.create_index));
-        // Consul before 1.3 looks at one tag only.
-        entries.retain(|entry| self.tags.iter().all(|tag| entry.service.tags.contains(tag)));
-        let endpoints = entries.iter().filter_map(|entry| match endpoint(entry, self.scheme) {
-            Ok(endpoint) => endpoint,
-            Err(reason) => {
-                if let Some(line) = log.permit() {
-                    let suppressed = line.suppressed;
-                    warn!(instance = %entry, reason, suppressed, "an instance in Consul is left out");
-                }
-                None
-            }
+        let tags = self.tags.clone();
+        let sorted = aside(entries.len().saturating_mul(size_of::<HealthEntry>()), move || {
+            // Of several with one address the last registered counts: the first in the list.
+            entries.sort_by_key(|entry| Reverse(entry.service.create_index));
+            // Consul before 1.3 looks at one tag only.
+            entries.retain(|entry| tags.iter().all(|tag| entry.service.tags.contains(tag)));
+            entries
         });
-        Ok((answered, endpoints.collect()))
+        let mut entries = sorted.await.into_iter();
+        let mut endpoints = Vec::with_capacity(entries.len());
+        while entries.len() > 0 {
+            for entry in entries.by_ref().take(INSTANCES_AT_ONCE) {
+                match endpoint(&entry, self.scheme) {
+                    Ok(endpoint) => endpoints.extend(endpoint),
+                    Err(reason) => {
+                        if let Some(line) = log.permit() {
+                            let suppressed = line.suppressed;
+                            warn!(instance = %entry, reason, suppressed, "an instance in Consul is left out");
+                        }
+                    }
+                }
+            }
+            yield_now().await;
+        }
+        Ok((answered, endpoints))
     }
 
     async fn service_names(&self) -> Result<Vec<String>, CallError> {

@@ -68,7 +68,7 @@ impl Client {
     }
 
     /// Calls a method at the preferred endpoint, then at the others, until one answers.
-    pub(crate) async fn call<A: DeserializeOwned>(
+    pub(crate) async fn call<A: DeserializeOwned + Send + 'static>(
         &self,
         method: &'static str,
         request: &(impl Serialize + Sync),
@@ -90,14 +90,18 @@ impl Client {
     }
 
     /// Calls a method at one endpoint.
-    pub(crate) async fn call_at<A: DeserializeOwned>(
+    pub(crate) async fn call_at<A: DeserializeOwned + Send + 'static>(
         &self,
         index: usize,
         method: &'static str,
         request: &(impl Serialize + Sync),
     ) -> Result<A, CallError> {
         let answer = self.within_limit(self.bytes(index, method, request)).await;
-        answer.and_then(|bytes| parse(&bytes)).map_err(|kind| self.error(index, method, kind))
+        let answer = match answer {
+            Ok(bytes) => source::aside(bytes.len(), move || parse(&bytes)).await,
+            Err(kind) => Err(kind),
+        };
+        answer.map_err(|kind| self.error(index, method, kind))
     }
 
     /// Opens a watch at the preferred endpoint, which is left if that fails. Returns after the first message,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farcall_discovery::source::aside;
 use farcall_discovery::source::http::read_body;
 use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
 use reqwest::{Response, Url};
@@ -51,10 +52,13 @@ impl Client {
         }
         let answer =
             self.within_limit(async { Ok(read_body(self.get(url).await?, MAX_ANSWER_BYTES).await?) }).await?;
-        let list: SliceList = serde_json::from_slice(&answer).map_err(|error| {
-            let beginning = excerpt(&String::from_utf8_lossy(&answer[..answer.len().min(300)]));
-            CallError::InvalidAnswer(format!("{error}, in `{beginning}`"))
-        })?;
+        let list: SliceList = aside(answer.len(), move || {
+            serde_json::from_slice(&answer).map_err(|error| {
+                let beginning = excerpt(&String::from_utf8_lossy(&answer[..answer.len().min(300)]));
+                CallError::InvalidAnswer(format!("{error}, in `{beginning}`"))
+            })
+        })
+        .await?;
         if list.kind != "EndpointSliceList" || list.metadata.resource_version.is_empty() {
             let kind = excerpt(&list.kind);
             return Err(CallError::InvalidAnswer(format!("it is no EndpointSliceList, but `{kind}`")));

@@ -1,5 +1,8 @@
-//! Parts that sources in other crates share: the frame of their runs, their outages, and how they speak HTTP.
+//! Parts that sources in other crates share: the frame of their runs, their outages, how they speak HTTP, and work on
+//! large lists.
 
+#[cfg(not(target_family = "wasm"))]
+mod aside;
 #[cfg(feature = "http-source")]
 pub mod http;
 mod outage;
@@ -8,6 +11,8 @@ mod token;
 
 use std::convert::Infallible;
 
+#[cfg(not(target_family = "wasm"))]
+pub use self::aside::aside;
 pub use self::outage::Outage;
 #[cfg(feature = "http-source")]
 pub use self::token::{Token, TokenError, TokenFault, check_token, first_line};

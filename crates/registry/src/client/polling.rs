@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farcall_discovery::source::aside;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use tokio::time::{Instant, sleep};
@@ -79,7 +80,9 @@ impl<'s, 'a> Poller<'s, 'a> {
         if response.status != StatusCode::OK {
             return Err(RequestError::of_status(&label, &response));
         }
-        let list = decode::full_list(&response.body, &self.source.service).map_err(|error| {
+        let (body, service) = (response.body, self.source.service.clone());
+        let decoding = aside(body.len(), move || decode::full_list(&body, &service));
+        let list = decoding.await.map_err(|error| {
             // Registries with the simple interface only may answer any path with their list, or with a page.
             let kind = if self.state.has_full_interface {
                 RequestErrorKind::Other
@@ -106,9 +109,11 @@ impl<'s, 'a> Poller<'s, 'a> {
         if response.status != StatusCode::OK {
             return Err(RequestError::of_status(&label, &response));
         }
-        let list = decode::simple_list(&response).map_err(|error| RequestError::new(&label, error))?;
+        let tag = response.headers.get(ETAG).cloned();
+        let decoding = aside(response.body.len(), move || decode::simple_list(&response));
+        let list = decoding.await.map_err(|error| RequestError::new(&label, error))?;
         // The ETag of an incomplete list could suppress the complete one.
-        *etag = response.headers.get(ETAG).filter(|_| !list.warming).cloned();
+        *etag = tag.filter(|_| !list.warming);
         self.state.last_event = None;
         self.state.adopt(list);
         Ok(())

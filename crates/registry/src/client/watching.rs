@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farcall_discovery::source::aside;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
@@ -109,7 +110,7 @@ impl<'s, 'a> Watch<'s, 'a> {
                 }
                 Err(_) => break RequestError::of_silence(label, self.source.silence),
             };
-            let update = match self.on_bytes(&mut decoder, &chunk) {
+            let update = match self.on_bytes(&mut decoder, &chunk).await {
                 Ok(update) => update,
                 Err(error) => {
                     // A watch that continues here would receive the same event again.
@@ -134,29 +135,36 @@ impl<'s, 'a> Watch<'s, 'a> {
     }
 
     /// Applies the events that end in these bytes. The error is a message.
-    fn on_bytes(&mut self, decoder: &mut EventDecoder, bytes: &[u8]) -> Result<WatchUpdate, String> {
+    async fn on_bytes(&mut self, decoder: &mut EventDecoder, bytes: &[u8]) -> Result<WatchUpdate, String> {
         let mut update = WatchUpdate::default();
-        for event in decoder.decode(bytes)? {
-            update =
-                self.on_event(&event, update).map_err(|error| format!("event `{}`: {error}", event.name))?;
-            let id = event.id.filter(|id| id.len() <= MAX_EVENT_ID);
+        for Event { name, data, id } in decoder.decode(bytes)? {
+            let applied = self.on_event(&name, data, update).await;
+            update = applied.map_err(|error| format!("event `{name}`: {error}"))?;
+            let id = id.filter(|id| id.len() <= MAX_EVENT_ID);
             self.state.last_event = id.and_then(|id| HeaderValue::try_from(id).ok()).filter(|_| !update.lost);
         }
         Ok(update)
     }
 
     /// Applies one event after those of `update`.
-    fn on_event(&mut self, event: &Event, update: WatchUpdate) -> Result<WatchUpdate, String> {
-        let (data, service) = (event.data.as_bytes(), &self.source.service);
-        match event.name.as_str() {
+    async fn on_event(
+        &mut self,
+        name: &str,
+        data: String,
+        update: WatchUpdate,
+    ) -> Result<WatchUpdate, String> {
+        let service = &self.source.service;
+        match name {
             event::SNAPSHOT => {
-                self.state.view.adopt(decode::full_list(data, service)?);
+                let service = service.clone();
+                let list = aside(data.len(), move || decode::full_list(data.as_bytes(), &service)).await?;
+                self.state.view.adopt(list);
                 self.state.has_full_interface = true;
                 Ok(WatchUpdate { changed: true, complete: true, lost: false })
             }
             event::PUT | event::DELETE => {
-                let decode = if event.name == event::PUT { decode::put } else { decode::delete };
-                let (at, change) = decode(data, service)?;
+                let decode = if name == event::PUT { decode::put } else { decode::delete };
+                let (at, change) = decode(data.as_bytes(), service)?;
                 self.state.view.apply(&at, change)?;
                 Ok(WatchUpdate { changed: true, ..update })
             }
