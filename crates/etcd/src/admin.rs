@@ -18,6 +18,9 @@ use crate::wire::{Base64, DeleteRequest, Done, Int64, KeyValue, PutRequest, Rang
 /// The number of keys that are read at once.
 const PAGE: i64 = 1000;
 
+/// The most services that are listed.
+const MAX_SERVICES: usize = 10_000;
+
 /// The key of an instance's metadata that remembers its weight while it is drained.
 const DRAINED_WEIGHT: &str = "farcall.drained-weight";
 
@@ -72,13 +75,13 @@ impl EtcdAdmin {
         Ok(Self { client: Client::new(options)?, prefix: options.prefix.clone() })
     }
 
-    /// Returns the names of the first services that have keys.
+    /// Returns the names of the services that have keys, the first 10,000 of them, with a request for each.
     ///
     /// # Errors
     ///
     /// [`EtcdAdminError::Call`].
     pub async fn services(&self) -> Result<Vec<String>, EtcdAdminError> {
-        Ok(services(&self.client, &Keys::new(&self.prefix, "")).await?)
+        Ok(services(&self.client, &Keys::new(&self.prefix, ""), MAX_SERVICES).await?)
     }
 
     /// Returns the instances of a service, in the order of their keys. Keys that hold no instance are left out.

@@ -23,7 +23,9 @@ use crate::wire::{Base64, Int64, RangeAnswer, RangeRequest, WatchCreateRequest, 
 /// The number of keys in a page; fewer if they make too long an answer.
 const PAGE: i64 = 1000;
 /// The number of other services that an empty list is explained with, and one more.
-const MAX_SERVICES: usize = 9;
+const NOTED_SERVICES: usize = 9;
+/// Keys of no service that are passed over in a list of services.
+const MAX_STRAY_KEYS: usize = 1000;
 /// The pauses between reads that fail, and between watches that end soon.
 const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(250), Duration::from_secs(5)).jitter(Jitter::Equal);
@@ -75,7 +77,7 @@ impl Discovery for EtcdDiscovery {
 
     async fn run(mut self, publisher: Publisher) {
         let (client, keys) = (self.client.clone(), self.listing.keys().clone());
-        let others = || async { services(&client, &keys).await.ok().map(other_services) };
+        let others = || async { services(&client, &keys, NOTED_SERVICES).await.ok().map(other_services) };
         source::run(&publisher, self.follow(&publisher), others).await;
     }
 
@@ -85,12 +87,12 @@ impl Discovery for EtcdDiscovery {
     }
 }
 
-/// Returns the first services below the same prefix, one request for each: a service may have any number of keys.
-pub(crate) async fn services(client: &Client, keys: &Keys) -> Result<Vec<String>, CallError> {
-    let mut services = Vec::new();
+/// Returns the first services below the same prefix, up to `max`, one request for each: a service may have any number of keys.
+pub(crate) async fn services(client: &Client, keys: &Keys, max: usize) -> Result<Vec<String>, CallError> {
+    let (mut services, mut stray) = (Vec::new(), 0);
     let (root, end) = (keys.root().as_bytes().to_vec(), keys.root_end());
     let mut start = root.clone();
-    while services.len() < MAX_SERVICES {
+    while services.len() < max && stray <= MAX_STRAY_KEYS {
         let request = RangeRequest {
             key: Base64(start.clone()),
             range_end: Some(Base64(end.clone())),
@@ -99,10 +101,11 @@ pub(crate) async fn services(client: &Client, keys: &Keys) -> Result<Vec<String>
             ..RangeRequest::default()
         };
         let answer: RangeAnswer = client.call("kv/range", &request).await?;
-        let Some(service) = answer.kvs.first().and_then(|kv| keys.service_of(&kv.key.0)) else { break };
-        // The first key after all of this service's.
-        start = Keys::new(keys.root().trim_end_matches('/'), &service).end();
-        services.push(service);
+        let Some(kv) = answer.kvs.first() else { break };
+        let (service, next) = keys.service_at(&kv.key.0);
+        start = next;
+        stray += usize::from(service.is_none());
+        services.extend(service);
     }
     Ok(services)
 }

@@ -1,5 +1,6 @@
 //! [`Keys`]: which key of etcd an instance has.
 
+use farcall_discovery::Instance;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 /// The characters that stay as they are in a key; `/` and those that are special to shells are escaped.
@@ -44,12 +45,20 @@ impl Keys {
         (!id.is_empty()).then(|| id.into_owned())
     }
 
-    /// Returns the service of a key below the same prefix.
-    pub(crate) fn service_of(&self, key: &[u8]) -> Option<String> {
-        let rest = key.strip_prefix(self.root().as_bytes())?;
-        let segment = rest.split(|byte| *byte == b'/').next()?;
-        let segment = std::str::from_utf8(segment).ok()?;
-        Some(if segment == PLAIN_LIST { String::new() } else { segment.to_owned() })
+    /// Returns the service of a key below the same prefix, if its instances can have such a key, and the first key behind
+    /// all of this service, or of no service.
+    pub(crate) fn service_at(&self, key: &[u8]) -> (Option<String>, Vec<u8>) {
+        let rest = key.strip_prefix(self.root().as_bytes()).unwrap_or_default();
+        let Some(slash) = rest.iter().position(|byte| *byte == b'/') else {
+            return (None, [key, b"\0"].concat());
+        };
+        let mut next = key[..key.len() - rest.len() + slash].to_vec();
+        next.push(b'/' + 1);
+        let segment = std::str::from_utf8(&rest[..slash]).ok();
+        let service = segment.filter(|segment| !segment.is_empty());
+        let service = service.map(|segment| if segment == PLAIN_LIST { "" } else { segment });
+        let service = service.filter(|service| Instance::check_service(service).is_ok());
+        (service.map(str::to_owned), next)
     }
 
     /// Returns the part that the keys of all services begin with.
@@ -100,6 +109,23 @@ mod tests {
         ] {
             assert_eq!(keys.key(id), key);
             assert_eq!(keys.id(key.as_bytes()).as_deref(), Some(id));
+        }
+    }
+
+    #[test]
+    fn key_of_no_service_hides_none_behind_it() {
+        let keys = Keys::new("/p", "");
+        for (key, service, next) in [
+            (&b"/p/Arith/a"[..], Some("Arith"), &b"/p/Arith0"[..]),
+            (b"/p/Arith/", Some("Arith"), b"/p/Arith0"),
+            (b"/p/~/a", Some(""), b"/p/~0"),
+            (b"/p//a", None, b"/p/0"),
+            (b"/p/lonely", None, b"/p/lonely\0"),
+            (b"/p/\x1b[2J/a", None, b"/p/\x1b[2J0"),
+            (b"/p/\xff/a", None, b"/p/\xff0"),
+        ] {
+            assert_eq!(keys.service_at(key), (service.map(str::to_owned), next.to_vec()), "{key:?}");
+            assert!(key < next);
         }
     }
 

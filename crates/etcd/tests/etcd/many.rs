@@ -45,3 +45,18 @@ async fn values_that_make_an_answer_too_long_leave_out_only_their_own_keys() {
     put(&etcd, "/farcall/v1/Arith/b", r#"{"addr": "tcp@10.0.0.1:7003"}"#).await;
     follower.until_ports(&[7001, 7002, 7003]).await;
 }
+
+#[tokio::test]
+async fn all_services_are_listed_though_other_keys_are_between() {
+    let etcd = EtcdServer::start().await;
+    let instance = r#"{"addr": "tcp@10.0.0.1:7001"}"#;
+    let names: Vec<String> = (10..40).map(|number| format!("S{number}")).collect();
+    for name in &names {
+        put(&etcd, &format!("/farcall/v1/{name}/a"), instance).await;
+    }
+    for stray in ["/farcall/v1//a", "/farcall/v1/S20", "/farcall/v1/\u{1b}[2J/a", "/farcall/v1/S 1/a"] {
+        put(&etcd, stray, instance).await;
+    }
+    let admin = farcall_etcd::EtcdAdmin::new(&config(&etcd.url())).unwrap();
+    assert_eq!(admin.services().await.unwrap(), names);
+}
