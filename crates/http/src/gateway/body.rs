@@ -27,7 +27,7 @@ const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 /// The size up to which a body has room whatever others hold, in bytes, so that small calls are served.
 const MAX_GUARANTEED: usize = 16 * 1024;
 /// The largest body that is checked between other requests, in bytes: that takes some 100 µs.
-const MAX_CHECKED_INLINE: usize = 64 * 1024;
+pub(super) const MAX_CHECKED_INLINE: usize = 64 * 1024;
 /// Larger ones that are checked at a time, on blocking threads.
 const MAX_CHECKS: usize = 2;
 

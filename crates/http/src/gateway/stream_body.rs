@@ -10,10 +10,12 @@ use farcall_server::{InvokedEvent, InvokedStream, Response};
 use farcall_transport::PeerKey;
 use farcall_web::HeldBytes;
 use hyper::body::Frame;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::accept::Form;
 use super::answers::AnswerMemory;
+use super::body::MAX_CHECKED_INLINE;
 use super::failure::Failure;
 use super::stream_text::{push_comment, push_item, push_outcome};
 use super::upload::Upload;
@@ -28,6 +30,8 @@ pub(super) struct StreamBody {
     form: Form,
     /// The item or response that was taken before the body began.
     first: Option<InvokedEvent>,
+    /// The text of a large item or outcome, which another thread makes.
+    making: Option<JoinHandle<Vec<u8>>>,
     /// `None` behind the outcome.
     stream: Option<InvokedStream>,
     upload: Option<Upload>,
@@ -70,15 +74,25 @@ impl StreamBody {
             let delay = if first.is_some() { HEARTBEAT } else { Duration::ZERO };
             Box::pin(sleep(delay))
         });
-        Self { form, first, stream: Some(stream), upload, heartbeat, answers, _held: held }
+        Self { form, first, making: None, stream: Some(stream), upload, heartbeat, answers, _held: held }
     }
 
     /// Takes what there is, up to the size of a part.
     fn take(&mut self, cx: &mut Context<'_>) -> Vec<u8> {
         let mut text = Vec::new();
-        while text.len() < MAX_PART
-            && let Some(stream) = &mut self.stream
-        {
+        while text.len() < MAX_PART {
+            if let Some(making) = &mut self.making {
+                // What was taken before goes first.
+                if text.is_empty()
+                    && let Poll::Ready(made) = Pin::new(making).poll(cx)
+                {
+                    self.making = None;
+                    // It is not there if the runtime shuts down.
+                    text = made.unwrap_or_default();
+                }
+                break;
+            }
+            let Some(stream) = &mut self.stream else { break };
             let event = match self.first.take() {
                 Some(first) => Some(first),
                 None => match stream.poll_next(cx) {
@@ -86,21 +100,42 @@ impl StreamBody {
                     Poll::Pending => break,
                 },
             };
-            match event {
-                Some(InvokedEvent::Item(item)) => push_item(self.form, &item, &mut text),
-                Some(InvokedEvent::Response(response)) => {
-                    let upload = self.upload.take();
-                    let failure = upload.as_ref().and_then(Upload::take_failure);
-                    push_outcome(self.form, &response, failure, &mut text);
-                    if let Some(upload) = upload {
-                        upload.linger();
-                    }
-                    self.stream = None;
-                }
-                _ => self.stream = None,
-            }
+            self.push(event, &mut text);
         }
         text
+    }
+
+    /// Appends the text of what the handler gave, or has another thread make it if that takes long.
+    fn push(&mut self, event: Option<InvokedEvent>, text: &mut Vec<u8>) {
+        let form = self.form;
+        match event {
+            Some(InvokedEvent::Item(item)) => {
+                let bytes = item.len();
+                self.make(bytes, text, move |text| push_item(form, &item, text));
+            }
+            Some(InvokedEvent::Response(response)) => {
+                let upload = self.upload.take();
+                let failure = upload.as_ref().and_then(Upload::take_failure);
+                if let Some(upload) = upload {
+                    upload.linger();
+                }
+                self.stream = None;
+                let bytes = response.body().len();
+                self.make(bytes, text, move |text| push_outcome(form, &response, failure, text));
+            }
+            _ => self.stream = None,
+        }
+    }
+
+    fn make(&mut self, bytes: usize, text: &mut Vec<u8>, push: impl FnOnce(&mut Vec<u8>) + Send + 'static) {
+        if bytes <= MAX_CHECKED_INLINE {
+            return push(text);
+        }
+        self.making = Some(spawn_blocking(move || {
+            let mut text = Vec::new();
+            push(&mut text);
+            text
+        }));
     }
 }
 
@@ -126,7 +161,7 @@ impl HttpBody for StreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
         let mut text = this.take(cx);
-        if text.is_empty() && this.stream.is_none() {
+        if text.is_empty() && this.stream.is_none() && this.making.is_none() {
             return Poll::Ready(None);
         }
         if let Some(heartbeat) = &mut this.heartbeat {

@@ -62,6 +62,20 @@ async fn items_are_lines_and_the_last_line_is_the_result() {
 }
 
 #[tokio::test]
+async fn large_items_keep_their_order() {
+    let world = World::new().await;
+    for accept in [LINES, EVENTS] {
+        let answer = world.call("Feed.blobs", &[accept], r#"{"n":5,"bytes":200000}"#).await;
+        let places: Vec<_> = answer.body.match_indices("item").map(|(at, _)| at).collect();
+        // Base64 of 200,000 bytes, and a line or an event around it.
+        let apart = places.windows(2).all(|pair| (266_668..266_700).contains(&(pair[1] - pair[0])));
+        assert!(answer.status == 200 && places.len() == 5 && apart, "{places:?}");
+        let end = answer.body.rsplit_once("result").unwrap().1.trim_end();
+        assert!(answer.body.ends_with('\n') && matches!(end, "\":5}" | "\ndata: 5"), "{end}");
+    }
+}
+
+#[tokio::test]
 async fn items_are_events_and_the_last_event_is_the_result() {
     let world = World::new().await;
     let answer = world.call("Feed.count", &[EVENTS], r#"{"from":3,"to":5}"#).await;
