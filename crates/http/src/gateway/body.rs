@@ -228,6 +228,12 @@ fn check_json(body: &[u8]) -> Result<(), Failure> {
     if body.trim_ascii().is_empty() {
         return Ok(());
     }
+    // Which some editors and shells write unseen.
+    if body.starts_with(b"\xEF\xBB\xBF") {
+        let message =
+            "the body begins with a byte order mark (EF BB BF), which JSON does not have: send it without";
+        return Err(Failure::invalid(message));
+    }
     // The first bytes of gzip, which no text has; its sender forgot the header.
     if body.starts_with(&[0x1f, 0x8b]) {
         return Err(Failure::unsupported_encoding("gzip"));
@@ -271,6 +277,7 @@ mod tests {
             ("{\"a\": 6,\n \"b\": }", "line 2 column 7"),
             ("{\"a\": 6", "line 1 column 7"),
             ("{} {}", "line 1 column 4"),
+            ("\u{feff}{}", "byte order mark"),
         ] {
             let refused = format!("{:?}", check_json(wrong.as_bytes()).unwrap_err());
             assert!(refused.contains(place), "{wrong}: {refused}");

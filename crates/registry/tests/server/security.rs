@@ -256,6 +256,22 @@ async fn unknown_paths_and_methods_are_json_errors() {
     for request in ["POST /v1/services", "DELETE /healthz", "PUT /", "GET /v1/heartbeats", "TRACE /metrics"] {
         let answer = running.send(request, &[], "").await;
         assert_eq!(answer.status, 405, "{request}");
+        assert!(answer.error().ends_with("; the header `Allow` says what is"), "{}", answer.error());
         assert!(answer.error().contains("not allowed") && answer.header("allow").is_some());
+    }
+    // Neither the method nor the path is repeated as long as it may be.
+    let answer = running.send(&format!("{} /{}", "M".repeat(5000), "p".repeat(5000)), &[], "").await;
+    assert!(answer.status == 404 && answer.error().len() < 400, "{answer:?}");
+}
+
+#[tokio::test]
+async fn byte_order_mark_is_named() {
+    let running = start(RegistryOptions::default()).await;
+    for (request, body) in [
+        ("PUT /v1/services/A/instances/a", "\u{feff}{\"addr\":\"10.0.0.1:1\"}"),
+        ("POST /v1/heartbeats", "\u{feff}{\"instances\":[]}"),
+    ] {
+        let answer = running.send(request, &[], body).await;
+        assert!(answer.status == 400 && answer.error().contains("byte order mark"), "{answer:?}");
     }
 }

@@ -26,7 +26,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a refused body that are read and discarded, so that a client that sends all of it before it reads receives
 /// the response instead of a broken connection.
 const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
-/// The time for that.
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// The time to discard them.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The body of a request, and its part of the memory for bodies.
@@ -88,6 +90,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, H
     if body.is_empty() {
         return Err(HttpError::bad_request(format!("the body is empty; it must be {what} as JSON")));
     }
+    check_beginning(body)?;
     // serde would read a list as the fields in their order, which is not part of the interface.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(HttpError::bad_request(format!(
@@ -96,6 +99,16 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, H
     }
     serde_json::from_slice(body)
         .map_err(|error| HttpError::bad_request(format!("the body is not {what} as JSON: {error}")))
+}
+
+/// Refuses a byte order mark, which some editors and shells write unseen.
+pub(super) fn check_beginning(body: &[u8]) -> Result<(), HttpError> {
+    if body.starts_with(BYTE_ORDER_MARK) {
+        let error =
+            "the body begins with a byte order mark (EF BB BF), which JSON does not have: send it without";
+        return Err(HttpError::bad_request(error));
+    }
+    Ok(())
 }
 
 async fn collect(

@@ -5,6 +5,7 @@
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::body::check_beginning;
 use super::error::HttpError;
 use crate::wire::{Heartbeat, Heartbeats};
 
@@ -88,6 +89,7 @@ impl<'a> HeartbeatReader<'a> {
             let error = "the body is a list; it must be a list of instances as a JSON object";
             return Err(HttpError::bad_request(error));
         }
+        check_beginning(&self.body[self.at..])?;
         if byte != b'{' {
             // serde_json says what it is instead.
             self.value::<Heartbeats>()?;

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -130,7 +130,7 @@ fn error_as_json(registry: &RegistryState, response: Response, method: &str, pat
     let (mut parts, _) = response.into_parts();
     let error = match parts.extensions.get::<HttpError>() {
         Some(error) => error.message().to_owned(),
-        None => router_error(parts.status, &parts.headers, method, path),
+        None => router_error(parts.status, method, path),
     };
     let body = json(registry, wire::ErrorBody { error }).into_body();
     parts.headers.insert(CONTENT_TYPE, JSON);
@@ -139,13 +139,15 @@ fn error_as_json(registry: &RegistryState, response: Response, method: &str, pat
 }
 
 /// Returns the message for an error that the router made without a body.
-fn router_error(status: StatusCode, headers: &HeaderMap, method: &str, path: &str) -> String {
+fn router_error(status: StatusCode, method: &str, path: &str) -> String {
+    // Both may be as long as a head.
+    let method: String = method.chars().take(40).collect();
     let path: String = path.chars().take(200).collect();
     match status {
         StatusCode::NOT_FOUND => format!("there is nothing at {path}"),
+        // The router adds it behind all layers.
         StatusCode::METHOD_NOT_ALLOWED => {
-            let allowed = headers.get(ALLOW).and_then(|allowed| allowed.to_str().ok()).unwrap_or("nothing");
-            format!("{method} is not allowed at {path}; allowed is {allowed}")
+            format!("{method} is not allowed at {path}; the header `Allow` says what is")
         }
         _ => format!("{method} {path}: {status}"),
     }
