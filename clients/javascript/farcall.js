@@ -2175,7 +2175,7 @@ function decode(text) {
   if (!/\d{16}/.test(text)) return JSON.parse(text);
   return JSON.parse(text, (key, value, context) => {
     if (!Number.isInteger(value) || Number.isSafeInteger(value)) return value;
-    if (!context) throw new RangeError(`${key}: this runtime cannot read ${value} exactly`);
+    if (!context) throw new RangeError(`${key && `${key}: `}this runtime cannot read ${value} exactly`);
     return /^-?\d+$/.test(context.source) ? BigInt(context.source) : value;
   });
 }
