@@ -368,6 +368,18 @@ mod tests {
     }
 
     #[test]
+    fn rest_of_a_small_message_is_received_by_one_read() {
+        let stream = messages(&[6000]);
+        let mut stream = &stream[..];
+        let mut inbox = Inbox::new(BytesMut::new());
+        // More than a quarter of the first read is left then, and less than the rest.
+        read(&mut inbox, &mut stream, FIRST_READ - FIRST_READ / 4 - 1);
+        assert!(inbox.next(&decoder()).unwrap().is_none());
+        assert!(read(&mut inbox, &mut stream, usize::MAX) > FIRST_READ / 4 + 1);
+        assert!(inbox.next(&decoder()).unwrap().is_some());
+    }
+
+    #[test]
     fn memory_of_a_claimed_size_grows_with_what_is_received() {
         const SIZE: usize = 4 * 1024 * 1024 - 100;
         let stream = messages(&[SIZE, SIZE]);
