@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn blocks_that_no_message_takes_are_not_kept() {
-        assert!(SCRATCH_BLOCK >= MIN_POOLED_BUFFER);
+        const { assert!(SCRATCH_BLOCK >= MIN_POOLED_BUFFER) };
         assert!(!is_kept(SCRATCH_BLOCK) && !is_kept(MAX_BLOCK + 1));
         assert!(is_kept(SCRATCH_BLOCK + 1) && is_kept(MAX_BLOCK));
     }
