@@ -195,25 +195,32 @@ mod tests {
     use std::io;
 
     use farcall_test_support::errors::assert_told_once;
-    use farcall_tls::{FileError, read_file};
     use farcall_transport::{Address, AddressError};
 
     use super::*;
     use crate::dns::DnsDiscoveryError;
-    use crate::source::{TokenError, TokenFault};
 
     #[test]
     fn chain_of_an_error_has_each_fact_once() {
         let address = || -> AddressError { Address::parse("tcp@").unwrap_err() };
-        let unreadable = || -> FileError { read_file("/there/is/none".as_ref(), 1).unwrap_err() };
         assert_told_once(&InstanceError::from(address()));
         assert_told_once(&DnsDiscoveryError::from(address()));
-        assert_told_once(&TokenError::from(unreadable()));
-        assert_told_once(&TokenError::Text(TokenFault::Empty));
         assert_told_once(&RegistrarError::from(InstanceError::from(address())));
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let error = RegistrarError::from_source(RegistrarErrorKind::Unavailable, refused);
         assert_told_once(&error);
         assert!(error.cause().unwrap().is::<io::Error>());
+    }
+
+    #[cfg(feature = "http-source")]
+    #[test]
+    fn chain_of_an_error_of_a_token_has_each_fact_once() {
+        use farcall_tls::read_file;
+
+        use crate::source::{TokenError, TokenFault};
+
+        let unreadable = read_file("/there/is/none".as_ref(), 1).unwrap_err();
+        assert_told_once(&TokenError::from(unreadable));
+        assert_told_once(&TokenError::Text(TokenFault::Empty));
     }
 }
