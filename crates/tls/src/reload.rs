@@ -330,6 +330,9 @@ mod tests {
         let missing = folder.path().join("n");
         let text = number(&missing).unwrap_err().to_string();
         assert!(text.starts_with(&format!("the file {} cannot be read: ", missing.display())), "{text}");
+        // 4 MiB are read, and are no number.
+        fs::write(&missing, vec![b' '; 4 * 1024 * 1024]).unwrap();
+        assert!(!number(&missing).unwrap_err().to_string().contains("is larger than"));
         fs::write(&missing, vec![b' '; MAX_BYTES as usize + 1]).unwrap();
         assert!(number(&missing).unwrap_err().to_string().contains("is larger than"));
     }
