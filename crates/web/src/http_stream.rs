@@ -196,7 +196,6 @@ mod tests {
     use tokio::time::timeout;
     use tokio_util::sync::CancellationToken;
 
-    use super::*;
     use crate::connection_table::ConnectionTable;
     use crate::serve_http1;
 

@@ -43,6 +43,6 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "as it should")]
     async fn panic_of_the_work_is_passed_on() {
-        aside(usize::MAX, || panic!("as it should")).await
+        aside(usize::MAX, || panic!("as it should")).await;
     }
 }
