@@ -7,6 +7,7 @@ use farcall_protocol::{Codec, Status};
 use futures::FutureExt as _;
 use serde::de::DeserializeOwned;
 
+use super::AsyncMethod;
 use super::handler::{Handler, ReceivedRequest, Request, Response, ResponseFuture, SpareFuture};
 
 /// Creates a handler that decodes arguments by name, calls `start`, and turns its output into a response with
@@ -18,6 +19,7 @@ where
     Fut: Future<Output: Send> + Send + 'static,
     Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
 {
+    let start = move |context: LazyContext<'_, '_>, args| start(context.take(), args);
     FromFn::<_, _, _, false> { start, answer, takes: PhantomData }
 }
 
@@ -56,15 +58,32 @@ where
     }
 }
 
-/// Creates a handler like [`from_fn`] that decodes the arguments as one value.
-pub(super) fn from_closure<Start, Args, Fut, Answer>(start: Start, answer: Answer) -> impl Handler
+/// Creates a handler like [`from_fn`] of a closure, which decodes the arguments as one value.
+pub(super) fn from_closure<F, Args, Marker, Answer>(method: F, answer: Answer) -> impl Handler
 where
-    Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    F: AsyncMethod<Args, Marker>,
     Args: DeserializeOwned + 'static,
-    Fut: Future<Output: Send> + Send + 'static,
-    Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
+    Marker: 'static,
+    Answer: Fn(&Codec, F::Output) -> Response + Copy + Send + Sync + 'static,
 {
+    let start = move |context: LazyContext<'_, '_>, args| method.call_with(|| context.take(), args);
     FromFn::<_, _, _, true> { start, answer, takes: PhantomData }
+}
+
+/// The context of a call, which is made if the handler takes it.
+enum LazyContext<'a, 'b> {
+    Made(Context),
+    Received(&'a mut ReceivedRequest<'b>),
+}
+
+impl LazyContext<'_, '_> {
+    #[inline]
+    fn take(self) -> Context {
+        match self {
+            Self::Made(context) => context,
+            Self::Received(received) => received.take_context(),
+        }
+    }
 }
 
 /// `IS_WHOLE` is `true` if the arguments are one value, and not a field for each.
@@ -76,7 +95,7 @@ struct FromFn<Start, Answer, Args, const IS_WHOLE: bool> {
 
 impl<Start, Args, Fut, Answer, const IS_WHOLE: bool> Handler for FromFn<Start, Answer, Args, IS_WHOLE>
 where
-    Start: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    Start: Fn(LazyContext<'_, '_>, Args) -> Fut + Send + Sync + 'static,
     Args: DeserializeOwned + 'static,
     Fut: Future<Output: Send> + Send + 'static,
     Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + Sync + 'static,
@@ -84,7 +103,7 @@ where
     fn call(&self, request: Request) -> ResponseFuture {
         let args = if IS_WHOLE { request.value() } else { request.arguments() };
         match args {
-            Ok(args) => self.start(args, request.context, request.codec, request.spare),
+            Ok(args) => self.start(args, LazyContext::Made(request.context), request.codec, request.spare),
             Err(status) => ResponseFuture::ready(Response::error(status)),
         }
     }
@@ -94,7 +113,7 @@ where
         match args {
             Ok(args) => {
                 let (codec, spare) = (received.codec().clone(), received.spare.take());
-                self.start(args, received.take_context(), codec, spare)
+                self.start(args, LazyContext::Received(&mut received), codec, spare)
             }
             Err(status) => ResponseFuture::ready(Response::error(status)),
         }
@@ -103,7 +122,7 @@ where
 
 impl<Start, Args, Fut, Answer, const IS_WHOLE: bool> FromFn<Start, Answer, Args, IS_WHOLE>
 where
-    Start: Fn(Context, Args) -> Fut,
+    Start: Fn(LazyContext<'_, '_>, Args) -> Fut,
     Fut: Future<Output: Send> + Send + 'static,
     Answer: Fn(&Codec, Fut::Output) -> Response + Copy + Send + 'static,
 {
@@ -112,7 +131,7 @@ where
     fn start(
         &self,
         args: Args,
-        context: Context,
+        context: LazyContext<'_, '_>,
         codec: Codec,
         spare: Option<SpareFuture>,
     ) -> ResponseFuture {

@@ -191,7 +191,7 @@ impl Service {
         let info = describe::<Args, F::Output>(name.into());
         let types =
             MethodTypes::new().whole(TypeSource::of::<Args>()).result(TypeSource::named::<F::Output>());
-        self.typed_handler(info, types, from_closure(move |cx, args| method.call(cx, args), ok))
+        self.typed_handler(info, types, from_closure(method, ok))
     }
 
     /// Adds a closure that can fail as a method; its error reaches the caller encoded, under the
@@ -207,7 +207,7 @@ impl Service {
         let info = describe::<Args, F::Output>(name.into());
         let types = MethodTypes::new().whole(TypeSource::of::<Args>()).result(TypeSource::named::<T>());
         let types = with_error::<E>(types);
-        self.typed_handler(info, types, from_closure(move |cx, args| method.call(cx, args), ok_or_error))
+        self.typed_handler(info, types, from_closure(method, ok_or_error))
     }
 
     /// Adds a closure as a method that sends items to its caller. It takes the value that callers send and a [`Sender`], or a
@@ -383,6 +383,13 @@ pub trait AsyncMethod<Args, Marker>: Send + Sync + 'static {
 
     /// Calls the closure.
     fn call(&self, context: Context, args: Args) -> Self::Future;
+
+    /// Calls the closure with a context that is made if it takes one.
+    #[doc(hidden)]
+    #[inline]
+    fn call_with(&self, context: impl FnOnce() -> Context, args: Args) -> Self::Future {
+        self.call(context(), args)
+    }
 }
 
 impl<F, Args, Fut> AsyncMethod<Args, (Args,)> for F
@@ -394,6 +401,11 @@ where
     type Future = Fut;
 
     fn call(&self, _context: Context, args: Args) -> Fut {
+        self(args)
+    }
+
+    #[inline]
+    fn call_with(&self, _context: impl FnOnce() -> Context, args: Args) -> Fut {
         self(args)
     }
 }
