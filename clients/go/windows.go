@@ -14,9 +14,9 @@ const (
 	defaultStreamWindow = 64 << 10
 	// shrinkAfter is the time without a starved item after which a window that has grown is halved.
 	shrinkAfter = 10 * time.Second
-	// alwaysUpTo is the size beyond which a window grows only while that helps.
-	alwaysUpTo = 1 << 20
-	// minDelay is the delay of a path, there and back, that is not told from none.
+	// unconditionalSize is the size beyond which a window grows only while that helps.
+	unconditionalSize = 1 << 20
+	// minDelay is what shorter delays of a path, there and back, count as.
 	minDelay = 500 * time.Microsecond
 )
 
@@ -111,7 +111,7 @@ func (t *creditTimes) isWindowShort() bool {
 
 // receiveWindow is the credit that a receiver grants. It holds at most what it granted and one
 // item more. It doubles when its sender had to wait though all was taken, and halves after
-// shrinkAfter in which no item had to. Beyond alwaysUpTo it doubles only if the last window was
+// shrinkAfter in which no item had to. Beyond unconditionalSize it doubles only if the last window was
 // consumed within twice the delay of the path, or within 1 ms.
 type receiveWindow struct {
 	size, initial, maximum      uint64
@@ -146,8 +146,8 @@ func (w *receiveWindow) receive(cost uint64, starved bool, now time.Time) (uint6
 		w.lastStarved = now
 	}
 	maximum := w.maximum
-	if maximum > alwaysUpTo && !w.times.isWindowShort() {
-		maximum = alwaysUpTo
+	if maximum > unconditionalSize && !w.times.isWindowShort() {
+		maximum = unconditionalSize
 	}
 	more := uint64(0)
 	if maximum > w.size {

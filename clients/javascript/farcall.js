@@ -44,8 +44,8 @@ const MAX_KEPT_ITEMS = 64 * 1024;
 /** The time without a starved item after which a window that has grown is halved: section 18.3. */
 const SHRINK_AFTER_MS = 10_000;
 /** The size beyond which a window grows only while that helps. */
-const ALWAYS_UP_TO = 1024 * 1024;
-/** The delay of a path, there and back, that is not told from none. */
+const UNCONDITIONAL_SIZE = 1024 * 1024;
+/** Shorter delays of a path, there and back, count as this one. */
 const MIN_DELAY_MS = 0.5;
 /** The most pairs of metadata: section 10. */
 const MAX_METADATA_PAIRS = 1024;
@@ -1871,7 +1871,7 @@ class ReceiveWindow {
     this.#received += bodyLength + ITEM_OVERHEAD;
     if (!isStarved) return null;
     if (this.#starvedAt !== null) this.#starvedAt = now();
-    const max = this.#times.isWindowShort ? this.#max : Math.min(this.#max, ALWAYS_UP_TO);
+    const max = this.#times.isWindowShort ? this.#max : Math.min(this.#max, UNCONDITIONAL_SIZE);
     const more = Math.min(this.#size, max - this.#size);
     if (!allTaken || more <= 0 || this.#consumed - this.#grownAt < this.#size || !grow(more)) return null;
     this.#size += more;

@@ -21,8 +21,8 @@ CLIENT_MAX_STREAM_GROWTH = 64 * 1024 * 1024
 #: The seconds without a starved item after which a window that has grown is halved.
 SHRINK_AFTER = 10.0
 #: The size in bytes beyond which a window grows only while that helps.
-ALWAYS_UP_TO = 1024 * 1024
-#: The delay of a path, there and back, in seconds, that is not told from none.
+UNCONDITIONAL_SIZE = 1024 * 1024
+#: Shorter delays of a path, there and back, in seconds, count as this one.
 MIN_DELAY = 0.0005
 
 
@@ -181,7 +181,7 @@ class ReceiveWindow:
             self._last_starved = now
         maximum = self._maximum
         if not self._times.is_window_short:
-            maximum = min(maximum, max(self.size, ALWAYS_UP_TO))
+            maximum = min(maximum, max(self.size, UNCONDITIONAL_SIZE))
         more = min(self.size, maximum - self.size)
         is_due = all_taken and more > 0 and self.consumed - self._grown_at >= self.size
         if not is_due or not self._growth.take(more):

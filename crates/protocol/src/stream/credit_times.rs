@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use web_time::Instant;
 
-/// The delay of a path, there and back, that is not told from none: a thread may be late for as long.
+/// Shorter delays of a path, there and back, count as this one: a thread may be late for as long.
 const MIN_DELAY: Duration = Duration::from_micros(500);
 
 /// The times of the credits of one stream.

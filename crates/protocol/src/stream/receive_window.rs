@@ -13,7 +13,7 @@ use crate::time::later;
 /// The time without a starved item after which a window that has grown is halved.
 const SHRINK_AFTER: Duration = Duration::from_secs(10);
 /// The size in bytes beyond which a window grows only while that helps.
-const ALWAYS_UP_TO: u64 = 1024 * 1024;
+const UNCONDITIONAL_SIZE: u64 = 1024 * 1024;
 
 /// The sizes of a receiver's window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl ReceiveWindow {
             self.last_starved = Some(now);
         }
         let max = self.limits.max.get() as u64;
-        let max = if self.times.is_window_short() { max } else { max.min(ALWAYS_UP_TO) };
+        let max = if self.times.is_window_short() { max } else { max.min(UNCONDITIONAL_SIZE) };
         let more = self.size.min(max.saturating_sub(self.size));
         let due = all_taken && more > 0 && self.consumed - self.grown_at >= self.size;
         if !due || !grow(more as usize) {
