@@ -152,7 +152,7 @@ struct Larger(std::cell::Cell<usize>);
 impl BufferSource for Larger {
     fn take(&self, capacity: usize) -> BytesMut {
         self.0.set(self.0.get() + 1);
-        BytesMut::with_capacity(if self.0.get() % 2 == 0 { 4 * capacity } else { capacity })
+        BytesMut::with_capacity(if self.0.get().is_multiple_of(2) { 4 * capacity } else { capacity })
     }
 
     fn recycle(&self, _rest: BytesMut, _size: usize) {}
