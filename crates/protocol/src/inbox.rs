@@ -39,8 +39,8 @@ pub struct Inbox<B = Unpooled> {
     bytes: BytesMut,
     /// The size of the block that `bytes` are in.
     block: usize,
-    /// The end of the block, in bytes, that was not asked for. It stays unused, so that what a process did before changes no read: a
-    /// simulation is the same each time.
+    /// The end of the block, in bytes, that was not asked for. It stays unused until it is, so that what a process did before changes no
+    /// read: a simulation is the same each time.
     unasked: usize,
     /// `true` if the incomplete message has outgrown smaller blocks, a third of the present one together. They are free, but
     /// an allocator keeps what lies between blocks in use.
@@ -279,22 +279,32 @@ impl<B: BufferSource> Inbox<B> {
         (self.bytes.capacity() - self.bytes.len()).saturating_sub(self.unasked)
     }
 
-    /// Makes room for `room` bytes of a large message, and notes that it outgrows what it has filled.
+    /// Makes room for `room` bytes of a large message, and notes if it outgrows a block that it has filled.
     fn outgrow(&mut self, room: usize) {
-        self.has_outgrown |= self.bytes.len() >= LARGE;
-        self.grow(room);
+        let has_filled = self.bytes.len() >= LARGE;
+        let is_replaced = self.grow(room);
+        self.has_outgrown |= has_filled && is_replaced;
     }
 
-    /// Makes room for `room` bytes and little more; `reserve` would double the capacity.
-    fn grow(&mut self, room: usize) {
-        if !self.bytes.try_reclaim(room + self.unasked) {
-            let asked = self.bytes.len() + room;
-            let mut larger = self.source.take(asked);
-            self.unasked = larger.capacity() - asked;
-            larger.extend_from_slice(&self.bytes);
-            let size = std::mem::replace(&mut self.block, larger.capacity());
-            self.source.recycle(std::mem::replace(&mut self.bytes, larger), size);
+    /// Makes room for `room` bytes and little more; `reserve` would double the capacity. Returns `true` if that took another block.
+    fn grow(&mut self, room: usize) -> bool {
+        let lacking = room.saturating_sub(self.unfilled());
+        let is_whole = self.bytes.capacity() == self.block;
+        if is_whole && lacking <= self.unasked {
+            // As much as another block would have.
+            self.unasked -= lacking;
+            return false;
         }
+        if self.bytes.try_reclaim(room + self.unasked) {
+            return false;
+        }
+        let asked = self.bytes.len() + room;
+        let mut larger = self.source.take(asked);
+        self.unasked = larger.capacity() - asked;
+        larger.extend_from_slice(&self.bytes);
+        let size = std::mem::replace(&mut self.block, larger.capacity());
+        self.source.recycle(std::mem::replace(&mut self.bytes, larger), size);
+        true
     }
 }
 
