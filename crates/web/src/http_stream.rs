@@ -209,6 +209,7 @@ mod tests {
     async fn answer(request: Request<Body>) -> Result<Response, Infallible> {
         if request.uri().path() == "/wait" {
             let headers = request.into_parts().0.headers;
+            // In paused time: longer than the test, so that the headers are held to its end.
             tokio::time::sleep(Duration::from_secs(3600)).await;
             drop(headers);
         }
