@@ -7,7 +7,6 @@ use farcall_protocol::{Codec, Status};
 use futures::FutureExt as _;
 use serde::de::DeserializeOwned;
 
-use super::AsyncMethod;
 use super::handler::{Handler, ReceivedRequest, Request, Response, ResponseFuture, SpareFuture};
 
 /// Creates a handler that decodes arguments by name, calls `start`, and turns its output into a response with
@@ -55,6 +54,59 @@ where
             Err(status) => Response::error(status),
         });
         ResponseFuture::reusing(spare, future)
+    }
+}
+
+/// A closure that can be a method: `async |args| ...` or `async |context, args| ...`.
+#[diagnostic::on_unimplemented(
+    message = "this closure cannot be a method",
+    note = "a method takes one value with all its arguments, `async |args: Args| ...`, or a `Context` and that value, `async |context: Context, args: Args| ...`"
+)]
+pub trait AsyncMethod<Args, Marker>: Send + Sync + 'static {
+    /// The closure's result.
+    type Output: Send + 'static;
+    /// The closure's future.
+    type Future: Future<Output = Self::Output> + Send + 'static;
+
+    /// Calls the closure.
+    fn call(&self, context: Context, args: Args) -> Self::Future;
+
+    /// Calls the closure with a context that is made if it takes one.
+    #[doc(hidden)]
+    #[inline]
+    fn call_with(&self, context: impl FnOnce() -> Context, args: Args) -> Self::Future {
+        self.call(context(), args)
+    }
+}
+
+impl<F, Args, Fut> AsyncMethod<Args, (Args,)> for F
+where
+    F: Fn(Args) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Output = Fut::Output;
+    type Future = Fut;
+
+    fn call(&self, _context: Context, args: Args) -> Fut {
+        self(args)
+    }
+
+    #[inline]
+    fn call_with(&self, _context: impl FnOnce() -> Context, args: Args) -> Fut {
+        self(args)
+    }
+}
+
+impl<F, Args, Fut> AsyncMethod<Args, (Context, Args)> for F
+where
+    F: Fn(Context, Args) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Output = Fut::Output;
+    type Future = Fut;
+
+    fn call(&self, context: Context, args: Args) -> Fut {
+        self(context, args)
     }
 }
 

@@ -5,7 +5,6 @@ use std::any::{Any, type_name};
 use std::fmt;
 use std::sync::Arc;
 
-use farcall_context::Context;
 use farcall_protocol::IntoMethodError;
 use farcall_protocol::as_bytes::ByteRef;
 use farcall_protocol::describe::{MethodInfo, ServiceInfo};
@@ -17,7 +16,7 @@ use tower_layer::Layer;
 use tower_service::Service as TowerService;
 
 use self::from_fn::from_closure;
-pub use self::from_fn::{from_borrowing_fn, from_fn};
+pub use self::from_fn::{AsyncMethod, from_borrowing_fn, from_fn};
 use self::handler::{Handler, Request, Response};
 use self::layer::{HandlerService, SharedLayer};
 use self::stream_method::{AsyncExchangeMethod, AsyncStreamMethod, StreamHalves, from_stream_closure};
@@ -178,9 +177,9 @@ impl Service {
         self
     }
 
-    /// Adds a closure as a method. It takes the value that callers send, or a [`Context`] and that value, and
-    /// returns the result. The value usually has a field for each argument, and may have any type: `()`,
-    /// `Option<Query>`, `(i64, i64)`.
+    /// Adds a closure as a method. It takes the value that callers send, or a
+    /// [`Context`](farcall_context::Context) and that value, and returns the result. The value usually has
+    /// a field for each argument, and may have any type: `()`, `Option<Query>`, `(i64, i64)`.
     pub fn method<F, Args, Marker>(self, name: impl Into<String>, method: F) -> Self
     where
         F: AsyncMethod<Args, Marker>,
@@ -211,7 +210,7 @@ impl Service {
     }
 
     /// Adds a closure as a method that sends items to its caller. It takes the value that callers send and a [`Sender`], or a
-    /// [`Context`] before them, and returns the result, which follows the items.
+    /// [`Context`](farcall_context::Context) before them, and returns the result, which follows the items.
     pub fn stream_out<F, Args, T, Marker>(self, name: impl Into<String>, method: F) -> Self
     where
         F: AsyncStreamMethod<Args, Sender<T>, Marker>,
@@ -249,7 +248,7 @@ impl Service {
     }
 
     /// Adds a closure as a method that receives items from its caller. It takes the value that callers send and a
-    /// [`Receiver`], or a [`Context`] before them, and returns the result.
+    /// [`Receiver`], or a [`Context`](farcall_context::Context) before them, and returns the result.
     pub fn stream_in<F, Args, T, Marker>(self, name: impl Into<String>, method: F) -> Self
     where
         F: AsyncStreamMethod<Args, Receiver<T>, Marker>,
@@ -287,7 +286,8 @@ impl Service {
     }
 
     /// Adds a closure as a method that receives items and sends some. It takes the value that callers send, a [`Receiver`]
-    /// and a [`Sender`], or a [`Context`] before them, and returns the result, which follows the items.
+    /// and a [`Sender`], or a [`Context`](farcall_context::Context) before them, and returns the result, which
+    /// follows the items.
     pub fn stream_both<F, Args, In, Out, Marker>(self, name: impl Into<String>, method: F) -> Self
     where
         F: AsyncExchangeMethod<Args, In, Out, Marker>,
@@ -368,59 +368,6 @@ where
 /// Describes a closure that streams.
 fn describe_stream<Args, Output, Halves: StreamHalves>(name: String) -> MethodInfo {
     Halves::describe(describe::<Args, Output>(name))
-}
-
-/// A closure that can be a method: `async |args| ...` or `async |context, args| ...`.
-#[diagnostic::on_unimplemented(
-    message = "this closure cannot be a method",
-    note = "a method takes one value with all its arguments, `async |args: Args| ...`, or a `Context` and that value, `async |context: Context, args: Args| ...`"
-)]
-pub trait AsyncMethod<Args, Marker>: Send + Sync + 'static {
-    /// The closure's result.
-    type Output: Send + 'static;
-    /// The closure's future.
-    type Future: Future<Output = Self::Output> + Send + 'static;
-
-    /// Calls the closure.
-    fn call(&self, context: Context, args: Args) -> Self::Future;
-
-    /// Calls the closure with a context that is made if it takes one.
-    #[doc(hidden)]
-    #[inline]
-    fn call_with(&self, context: impl FnOnce() -> Context, args: Args) -> Self::Future {
-        self.call(context(), args)
-    }
-}
-
-impl<F, Args, Fut> AsyncMethod<Args, (Args,)> for F
-where
-    F: Fn(Args) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output: Send + 'static> + Send + 'static,
-{
-    type Output = Fut::Output;
-    type Future = Fut;
-
-    fn call(&self, _context: Context, args: Args) -> Fut {
-        self(args)
-    }
-
-    #[inline]
-    fn call_with(&self, _context: impl FnOnce() -> Context, args: Args) -> Fut {
-        self(args)
-    }
-}
-
-impl<F, Args, Fut> AsyncMethod<Args, (Context, Args)> for F
-where
-    F: Fn(Context, Args) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output: Send + 'static> + Send + 'static,
-{
-    type Output = Fut::Output;
-    type Future = Fut;
-
-    fn call(&self, context: Context, args: Args) -> Fut {
-        self(context, args)
-    }
 }
 
 /// Creates the response of a closure's result. Byte vectors are byte strings, as in services of the macro.
