@@ -21,7 +21,7 @@ type address struct {
 // parseAddress parses scheme@host:port, unix@/path, or host:port for tcp. Its error names what is wrong.
 func parseAddress(text string) (address, error) {
 	bad := func(format string, args ...any) (address, error) {
-		return address{}, fmt.Errorf("farcall: %q: %s", text, fmt.Sprintf(format, args...))
+		return address{}, fmt.Errorf("farcall: %q: %s", shownName(text), fmt.Sprintf(format, args...))
 	}
 	scheme, where, found := strings.Cut(text, "@")
 	if !found {
@@ -30,14 +30,14 @@ func parseAddress(text string) (address, error) {
 	if scheme != "unix" && strings.Contains(text, "://") {
 		meant, rest, _ := strings.Cut(text, "://")
 		rest, _, _ = strings.Cut(rest, "/")
-		return bad("this is a URL; an address is written scheme@host:port, as %s@%s", meant[strings.LastIndexByte(meant, '@')+1:], rest)
+		return bad("this is a URL; an address is written scheme@host:port, as %s@%s", shownName(meant[strings.LastIndexByte(meant, '@')+1:]), shownName(rest))
 	}
 	known := false
 	for _, s := range schemes {
 		known = known || s == scheme
 	}
 	if !known {
-		return bad("the scheme %q is none of %s", scheme, strings.Join(schemes, ", "))
+		return bad("the scheme %q is none of %s", shownName(scheme), strings.Join(schemes, ", "))
 	}
 	if scheme == "unix" {
 		if where == "" || strings.ContainsRune(where, 0) {
@@ -52,13 +52,13 @@ func parseAddress(text string) (address, error) {
 	host, digits := where[:colon], where[colon+1:]
 	port, err := strconv.ParseUint(digits, 10, 16)
 	if err != nil || port == 0 || digits[0] == '+' {
-		return bad("the port %q is no number from 1 to 65535", digits)
+		return bad("the port %q is no number from 1 to 65535", shownName(digits))
 	}
 	switch {
 	case strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]"):
 		host = host[1 : len(host)-1]
 		if ip, err := netip.ParseAddr(host); err != nil || !ip.Is6() {
-			return bad("[%s] is no IPv6 address", host)
+			return bad("[%s] is no IPv6 address", shownName(host))
 		}
 	case strings.Count(host, ":") > 1:
 		return bad("an IPv6 address stands in brackets, as [::1]:7001")
@@ -69,7 +69,7 @@ func parseAddress(text string) (address, error) {
 	default:
 		for _, c := range []byte(host) {
 			if c <= ' ' || c >= 0x7f || strings.IndexByte(`/?#@\[]`, c) >= 0 {
-				return bad("%q is no name of a host", host)
+				return bad("%q is no name of a host", shownName(host))
 			}
 		}
 	}

@@ -301,10 +301,10 @@ func checkMetadata(method string, metadata map[string]string) error {
 	}
 	for key, value := range metadata {
 		if key == "" || key != strings.ToLower(key) || !utf8.ValidString(key) {
-			return failOwn(CodeInvalidArgument, "the key %q of the metadata is not in lower case", key)
+			return failOwn(CodeInvalidArgument, "the key %q of the metadata is not in lower case", shownName(key))
 		}
 		if !utf8.ValidString(value) {
-			return failOwn(CodeInvalidArgument, "the value of %q in the metadata is not UTF-8", key)
+			return failOwn(CodeInvalidArgument, "the value of %q in the metadata is not UTF-8", shownName(key))
 		}
 	}
 	return nil
@@ -414,7 +414,7 @@ func (c *Client) String() string {
 	defer c.mu.Unlock()
 	names := make([]string, 0, len(c.endpoints))
 	for _, e := range c.endpoints {
-		names = append(names, e.to.String())
+		names = append(names, shownName(e.to.String()))
 	}
 	return fmt.Sprintf("farcall.Client(%s)", strings.Join(names, ","))
 }

@@ -3,6 +3,7 @@ package farcall
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand"
@@ -19,6 +20,13 @@ const (
 	pollTimeout   = pollWait + 15*time.Second
 	// maxListBytes is the size of the largest list that is read from a registry.
 	maxListBytes = 64 << 20
+	// maxInstances is the number of instances of a service that are used at most, as by the other sources.
+	maxInstances = 100_000
+	// maxEpoch is the length of an epoch, in bytes: it is sent back in a URL.
+	maxEpoch = 128
+	// minPoll is the time that a poll without a change takes at least: a registry that does not wait is
+	// not asked as fast as it answers.
+	minPoll = time.Second
 	// pollPause is the first pause after a failure.
 	pollPause    = time.Second
 	warmingPause = 5 * time.Second
@@ -69,7 +77,7 @@ func Discover(registry, service string, opts *Options) (*Client, error) {
 	}
 	base, err := url.Parse(registry)
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		return nil, fmt.Errorf("farcall: %q is no URL of a registry, such as http://127.0.0.1:7100", registry)
+		return nil, fmt.Errorf("farcall: %q is no URL of a registry, such as http://127.0.0.1:7100", shownName(registry))
 	}
 	if service == "" {
 		service = "~"
@@ -79,7 +87,11 @@ func Discover(registry, service string, opts *Options) (*Client, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Client{opts: s}
 	c.source = &source{
-		client: c, url: list.String(), http: &http.Client{Transport: transport, Timeout: pollTimeout},
+		client: c, url: list.String(), http: &http.Client{
+			Transport: transport, Timeout: pollTimeout,
+			// Answers come from the registry that was named, and the token goes nowhere else.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 		cancel: cancel, gone: make(map[*endpoint]struct{}), polled: make(chan struct{}),
 	}
 	go c.source.follow(ctx)
@@ -133,7 +145,7 @@ func (s *source) follow(ctx context.Context) {
 	pause := time.Duration(0)
 	for {
 		began := time.Now()
-		err := s.poll(ctx)
+		changed, err := s.poll(ctx)
 		s.mu.Lock()
 		s.last = err
 		close(s.polled)
@@ -149,6 +161,9 @@ func (s *source) follow(ctx context.Context) {
 			wait = time.Duration(float64(pause) * (1 - pauseJitter*rand.Float64()))
 		} else {
 			pause = 0
+			if !changed {
+				wait = minPoll - time.Since(began)
+			}
 			s.mu.Lock()
 			if s.held != nil {
 				wait = warmingPause
@@ -163,11 +178,12 @@ func (s *source) follow(ctx context.Context) {
 	}
 }
 
-// poll waits for a list that is newer. Only one that is well-formed replaces the one so far.
-func (s *source) poll(ctx context.Context) error {
+// poll waits for a list that is newer, and reports whether there is one. Only one that is well-formed
+// replaces the one so far.
+func (s *source) poll(ctx context.Context) (bool, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	s.mu.Lock()
 	epoch, rev := s.epoch, s.rev
@@ -187,28 +203,39 @@ func (s *source) poll(ctx context.Context) error {
 	}
 	answer, err := s.http.Do(req)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode == http.StatusNotModified {
-		return nil
+		return false, nil
 	}
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answered %s", safeText(answer.Status))
+		text := "it answered " + safeText(answer.Status)
+		if to := answer.Header.Get("Location"); to != "" && answer.StatusCode/100 == 3 {
+			text += ", a redirect to " + safeText(shownName(to)) + ", which is not followed"
+		}
+		return false, errors.New(text)
 	}
 	data, err := io.ReadAll(io.LimitReader(answer.Body, maxListBytes+1))
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(data) > maxListBytes {
-		return fmt.Errorf("its list is over %d bytes", maxListBytes)
+		return false, fmt.Errorf("its list is over %d bytes", maxListBytes)
 	}
 	var list instanceList
-	if err := json.Unmarshal(data, &list); err != nil || list.Epoch == nil || list.Rev == nil || list.Instances == nil {
-		return fmt.Errorf("its list is not well-formed")
+	if err := json.Unmarshal(data, &list); err != nil {
+		return false, fmt.Errorf("its list is not well-formed: %s", shownName(err.Error()))
 	}
+	if list.Epoch == nil || list.Rev == nil || list.Instances == nil || len(fmt.Sprint(list.Epoch)) > maxEpoch {
+		return false, errors.New("its list is not well-formed")
+	}
+	if len(list.Instances) > maxInstances {
+		return false, fmt.Errorf("its list has %d instances; at most %d are used", len(list.Instances), maxInstances)
+	}
+	changed := fmt.Sprint(list.Epoch) != epoch || *list.Rev != rev
 	s.update(s.adopt(&list))
-	return nil
+	return changed, nil
 }
 
 // adopt notes a list, and returns the addresses to call. A registry that has started without its

@@ -143,7 +143,7 @@ func TestOnlyWellFormedListsReplaceAList(t *testing.T) {
 	must(t, c.Call(soonCtx(t), "A.b", 1, nil))
 	c.source.cancel() // its pauses are seconds; the polls are made here
 	for polls.Load() < int64(len(answers)) {
-		err := c.source.poll(soonCtx(t))
+		_, err := c.source.poll(soonCtx(t))
 		// The last three are lists.
 		if (err == nil) != (polls.Load() > int64(len(answers)-3)) {
 			t.Fatal(polls.Load(), err)
@@ -160,6 +160,63 @@ func TestOnlyWellFormedListsReplaceAList(t *testing.T) {
 	must(t, json.Unmarshal([]byte(`{"instances":[{"addr":"h:1","state":"stale"},{"addr":"h:2","state":"stale","weight":7}]}`), &list))
 	if found := list.addresses(); len(found) != 2 || found[address{scheme: "tcp", host: "h", port: 2}] != 7 {
 		t.Fatal(found)
+	}
+}
+
+// TestHostileRegistries: what a registry answers costs no more than a bound, and its error is told.
+func TestHostileRegistries(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("the redirect was followed")
+	}))
+	defer elsewhere.Close()
+	entries := func(n int) string {
+		return `{"epoch":"e","rev":1,"instances":[` + strings.TrimSuffix(strings.Repeat(`{"addr":"h:1"},`, n), ",") + `]}`
+	}
+	for name, c := range map[string]struct {
+		status       int
+		answer, said string
+	}{
+		"redirect":   {http.StatusFound, "", "302 Found, a redirect to " + elsewhere.URL},
+		"html":       {200, "<html>", "invalid character '<'"},
+		"many":       {200, entries(maxInstances + 1), "100001 instances; at most 100000"},
+		"long epoch": {200, `{"epoch":"` + strings.Repeat("e", maxEpoch+1) + `","rev":1,"instances":[]}`, "not well-formed"},
+		"long number": {200, `{"epoch":"e","rev":1,"instances":[{"addr":"h:1","weight":-` + strings.Repeat("9", 100_000) + `}]}`,
+			"not well-formed: json: cannot unmarshal number -999"},
+	} {
+		registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", elsewhere.URL)
+			w.WriteHeader(c.status)
+			fmt.Fprint(w, c.answer)
+		}))
+		client, err := Discover(registry.URL, "Arith", nil)
+		must(t, err)
+		e := assertError(t, client.Call(soonCtx(t), "A.b", nil, nil), CodeUnavailable, ExecutionNotSent)
+		if !strings.Contains(e.Message, c.said) || len(e.Message) > 300 {
+			t.Errorf("%s: %v", name, e)
+		}
+		client.Abort()
+		registry.Close()
+	}
+}
+
+// TestRegistryThatDoesNotWait: one that answers at once is not asked as fast as it answers.
+func TestRegistryThatDoesNotWait(t *testing.T) {
+	var polls atomic.Int64
+	times := make(chan time.Time, 100)
+	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if polls.Add(1) <= 4 {
+			times <- time.Now()
+		}
+		fmt.Fprint(w, `{"epoch":"e","rev":1,"instances":[]}`)
+	}))
+	defer registry.Close()
+	c, err := Discover(registry.URL, "Arith", nil)
+	must(t, err)
+	defer c.Abort()
+	<-times
+	second, third := <-times, <-times
+	if third.Sub(second) < minPoll/2 {
+		t.Fatal("the third poll came", third.Sub(second), "after the second")
 	}
 }
 

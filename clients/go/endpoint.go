@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 )
@@ -82,7 +83,7 @@ func (e *endpoint) connected(ctx context.Context) (*conn, *Error) {
 	case <-d.done:
 		return d.conn, d.err
 	case <-ctx.Done():
-		return nil, ended(ctx, ExecutionNotSent, "connecting to "+e.to.String())
+		return nil, ended(ctx, ExecutionNotSent, "connecting to "+shownName(e.to.String()))
 	}
 }
 
@@ -116,14 +117,23 @@ func (e *endpoint) dialError(err error) *Error {
 	var own *Error
 	if errors.As(err, &own) {
 		copied := *own
-		copied.Message = fmt.Sprintf("connecting to %v: %s", e.to, own.Message)
+		copied.Message = fmt.Sprintf("connecting to %s: %s", shownName(e.to.String()), own.Message)
 		return &copied
 	}
 	text := err.Error()
+	// The texts of these begin with the address, which is told already, and may be long.
+	var op *net.OpError
+	if errors.As(err, &op) {
+		text = op.Err.Error()
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		text = "looking the name up: " + dns.Err
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		text = fmt.Sprintf("no connection within %v (ConnectTimeout)", e.opts.ConnectTimeout)
 	}
-	failure := fail(CodeUnavailable, ExecutionNotSent, "connecting to %v: %s", e.to, text)
+	failure := fail(CodeUnavailable, ExecutionNotSent, "connecting to %s: %s", shownName(e.to.String()), text)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		failure.cause = err
 	}
@@ -138,7 +148,7 @@ func (e *endpoint) checkCurrent() {
 	}
 	if refusal, lasted := e.current.took(); refusal != nil {
 		e.current = nil
-		e.lastErr = fail(CodeUnavailable, ExecutionNotSent, "%v: %s", e.to, refusal.Message)
+		e.lastErr = fail(CodeUnavailable, ExecutionNotSent, "%s: %s", shownName(e.to.String()), refusal.Message)
 		e.backoff.connEnded(time.Now(), lasted)
 	}
 }

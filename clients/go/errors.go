@@ -56,7 +56,9 @@ const (
 
 const (
 	// maxText is the limit of a peer's text in output, in bytes (section 11.4).
-	maxText          = 1024
+	maxText = 1024
+	// maxName is the limit of a name or an address in output, in bytes: the reason stands behind it.
+	maxName          = 128
 	metaRetryAfter   = "farcall-retry-after-ms"
 	metaAttempt      = "farcall-attempt"
 	metaResume       = "farcall-resume"
@@ -97,7 +99,7 @@ func (e *Error) Error() string {
 		text = string(e.Code)
 	}
 	if e.Method != "" {
-		text = e.Method + ": " + text
+		text = shownName(e.Method) + ": " + text
 	}
 	return fmt.Sprintf("%s (%s, %s)", safeText(text), e.Code, e.Execution)
 }
@@ -191,15 +193,29 @@ func (e *Error) copyFor(req *request) *Error {
 	return &own
 }
 
+// shownName returns the beginning of a name or an address, for messages.
+func shownName(name string) string {
+	if len(name) <= maxName {
+		return name
+	}
+	return cut(name, maxName) + "…"
+}
+
+// cut returns at most max bytes of a text, cut between two characters.
+func cut(text string, max int) string {
+	if len(text) <= max {
+		return text
+	}
+	end := max
+	for end > max-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
+}
+
 // safeText returns a peer's text, cut and escaped, for output and logs.
 func safeText(text string) string {
-	if len(text) > maxText {
-		end := maxText
-		for end > maxText-utf8.UTFMax && !utf8.RuneStart(text[end]) {
-			end--
-		}
-		text = text[:end]
-	}
+	text = cut(text, maxText)
 	var out strings.Builder
 	for i, r := range text {
 		if r == utf8.RuneError {

@@ -106,6 +106,35 @@ func TestTextOfAPeerIsCutAndEscaped(t *testing.T) {
 	}
 }
 
+func TestLongNamesLeaveRoomForWhatIsSaidOfThem(t *testing.T) {
+	long := strings.Repeat("x", 100_000)
+	e := &Error{Method: long, Code: CodeUnavailable, Execution: ExecutionMaybe, Message: "it is gone"}
+	if want := long[:maxName] + "…: it is gone (unavailable, maybe)"; e.Error() != want {
+		t.Error(e)
+	}
+	for _, text := range []string{long, long + "@h:1", "h:" + long, "[" + long + "]:1", long + " :1", long + "://" + long} {
+		if _, err := parseAddress(text); err == nil || len(err.Error()) > 600 {
+			t.Errorf("%.50s: %d", text, len(err.Error()))
+		}
+	}
+	if _, err := Discover(long, "A", nil); err == nil || len(err.Error()) > 300 {
+		t.Error("registry")
+	}
+	c, err := New("unix@/"+long, nil)
+	must(t, err)
+	defer c.Abort()
+	failure := assertError(t, c.Call(soonCtx(t), long, nil, nil), CodeUnavailable, ExecutionNotSent)
+	if text := failure.Error(); len(text) > 500 || !strings.Contains(text, "invalid argument") {
+		t.Error(len(text), text)
+	}
+	if text := c.String(); len(text) > 200 {
+		t.Error(len(text))
+	}
+	if err := c.Call(soonCtx(t), "A.b", nil, nil, WithMetadata(map[string]string{strings.ToUpper(long): ""})); len(err.Error()) > 300 {
+		t.Error(len(err.Error()))
+	}
+}
+
 func TestErrors(t *testing.T) {
 	e := &Error{Method: "A.b", Code: CodeUnavailable, Message: "gone", Execution: ExecutionMaybe, Metadata: map[string]string{metaRetryAfter: "1500"}}
 	if e.Error() != "A.b: gone (unavailable, maybe)" {
