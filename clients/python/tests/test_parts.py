@@ -78,6 +78,35 @@ class ErrorTest(unittest.TestCase):
             self.assertLess(len(text), 1100)
         self.assertIn("\x1b", error.message)
 
+    def test_long_names_leave_room_for_what_is_said_of_them(self):
+        long = "x" * 100_000
+        error = farcall.Unavailable("it is gone", "maybe")
+        error.method = long
+        self.assertEqual(str(error), f"{'x' * 128}…: it is gone (unavailable, maybe)")
+        client = farcall.connect("tcp@127.0.0.1:1")
+        faults = [str(error), repr(client.service(long)), repr(farcall.connect(f"unix@/{long}"))]
+        for address in (long, f"{long}@h:1", f"h:{'9' * 100_000}", f"[{long}]:1", f"{long} :1", f"http://{long}"):
+            with self.assertRaises(ValueError) as caught:
+                farcall.connect(address)
+            faults.append(str(caught.exception))
+        for metadata in ({long.upper(): ""}, {long: 1}, {(long,): ""}):
+            with self.assertRaises((ValueError, TypeError)) as caught:
+                farcall.settings.checked_metadata(metadata)
+            faults.append(str(caught.exception))
+        with self.assertRaises(ValueError) as caught:
+            codec_named(long)
+        faults.append(str(caught.exception))
+        for fault in faults:
+            self.assertLess(len(fault), 500)
+        # The reason stands behind the name, also where the connection fails.
+        with self.assertRaises(farcall.Unavailable) as caught:
+            asyncio.run(self._call(f"unix@/{long}", long))
+        self.assertRegex(str(caught.exception), "too long.*not_sent")
+
+    async def _call(self, address, method):
+        async with farcall.connect(address) as client:
+            await client.call(method)
+
     def test_text_has_method_message_code_and_execution(self):
         error = farcall.ApplicationError("division by zero", "done", details={"a": 1})
         error.method = "Arith.divide"

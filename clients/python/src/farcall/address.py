@@ -6,6 +6,8 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+from .errors import short
+
 SCHEMES = ("tcp", "unix", "tls", "http", "https")
 
 
@@ -27,16 +29,16 @@ class Address:
         if not isinstance(text, str):
             raise TypeError(f"an address is a str, not {type(text).__name__}")
         if "://" in text and not text.startswith("unix@"):
-            raise ValueError(f"{text!r} is a URL; an address is written {_address_of_url(text)!r}")
+            raise ValueError(f"{short(text)!r} is a URL; an address is written {short(_address_of_url(text))!r}")
         scheme, at, where = text.partition("@")
         if not at:
             scheme, where = "tcp", text
         if scheme not in SCHEMES:
             known = ", ".join(SCHEMES)
-            raise ValueError(f"{text!r}: the scheme {scheme!r} is none of {known}")
+            raise ValueError(f"{short(text)!r}: the scheme {short(scheme)!r} is none of {known}")
         if scheme == "unix":
             if not where or "\0" in where:
-                raise ValueError(f"{text!r}: behind unix@ stands the path of a socket")
+                raise ValueError(f"{short(text)!r}: behind unix@ stands the path of a socket")
             return cls(scheme, path=where)
         host, port = _host_and_port(text, where)
         return cls(scheme, host, port)
@@ -66,25 +68,25 @@ def _address_of_url(text: str) -> str:
 def _host_and_port(text: str, where: str) -> tuple[str, int]:
     host, colon, port = where.rpartition(":")
     if not colon:
-        raise ValueError(f"{text!r}: there is no port; an address ends in host:port")
+        raise ValueError(f"{short(text)!r}: there is no port; an address ends in host:port")
     if not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) < 1 << 16:
-        raise ValueError(f"{text!r}: the port {port!r} is no number from 1 to 65535")
+        raise ValueError(f"{short(text)!r}: the port {short(port)!r} is no number from 1 to 65535")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         try:
             ipaddress.IPv6Address(host)
         except ValueError:
-            raise ValueError(f"{text!r}: [{host}] is no IPv6 address") from None
+            raise ValueError(f"{short(text)!r}: [{short(host)}] is no IPv6 address") from None
     elif ":" in host:
         if host.partition(":")[0].lower() in SCHEMES:
             scheme, _, rest = host.partition(":")
             meant = f"{scheme.lower()}@{rest}:{port}"
-            raise ValueError(f"{text!r}: an address is written scheme@host:port, as {meant!r}")
+            raise ValueError(f"{short(text)!r}: an address is written scheme@host:port, as {short(meant)!r}")
         if "::" in host or host.count(":") == 7:
-            raise ValueError(f"{text!r}: an IPv6 address stands in brackets, as [::1]:7001")
-        raise ValueError(f"{text!r}: {host!r} is no name of a host")
+            raise ValueError(f"{short(text)!r}: an IPv6 address stands in brackets, as [::1]:7001")
+        raise ValueError(f"{short(text)!r}: {short(host)!r} is no name of a host")
     elif not host:
-        raise ValueError(f"{text!r}: there is no host")
+        raise ValueError(f"{short(text)!r}: there is no host")
     elif not host.isascii() or any(c <= " " or c in "/?#@\\[]\x7f" for c in host):
-        raise ValueError(f"{text!r}: {host!r} is no name of a host")
+        raise ValueError(f"{short(text)!r}: {short(host)!r} is no name of a host")
     return host, int(port)

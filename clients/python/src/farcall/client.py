@@ -15,7 +15,7 @@ from .connection import Connection
 from .deadline import Deadline
 from .dialer import Dialer
 from .directions import Exchange, ItemStream, Upload
-from .errors import FarcallError, InvalidArgument, ResourceExhausted, Unavailable
+from .errors import FarcallError, InvalidArgument, ResourceExhausted, Unavailable, short
 from .handshake import Terms
 from .reserved import Health, MethodStats, ServiceDescription
 from .resume import Resume
@@ -131,7 +131,7 @@ class Client:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
-        return f"<farcall.Client of {self.address}>"
+        return f"<farcall.Client of {short(str(self.address))}>"
 
     def __reduce__(self) -> NoReturn:
         # Copies would share a connection that only one of them knows of.
@@ -434,7 +434,7 @@ class Client:
         finally:
             self._waiting_for_dial -= 1
         if not dialing.done():
-            progress = f"connecting to {self.address}: {self._dialer.progress}"
+            progress = f"connecting to {short(str(self.address))}: {self._dialer.progress}"
             raise deadline.exceeded("not_sent", progress)
         if dialing.cancelled():
             raise Unavailable("the client was closed")
@@ -477,7 +477,7 @@ class Client:
             )
         except FarcallError as error:
             self._backoff.dial_failed()
-            error.message = f"connecting to {self.address}: {error.message}"
+            error.message = f"connecting to {short(str(self.address))}: {error.message}"
             self._last_error = error
             return error
         finally:
@@ -493,5 +493,5 @@ class Client:
         """
         if self._current is connection:
             self._current = None
-        self._last_error = Unavailable(f"{self.address}: {connection.close_reason}")
+        self._last_error = Unavailable(f"{short(str(self.address))}: {connection.close_reason}")
         self._backoff.connection_ended(connection.age)

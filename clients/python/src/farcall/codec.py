@@ -11,6 +11,7 @@ import json
 import re
 from typing import Any, ClassVar, Protocol
 
+from .errors import short
 from .wire import ALL_KINDS, CODES, EXECUTIONS, Header, ProtocolError, WireError, is_known
 
 _KIND_NAMES = {number: name for name, number in ALL_KINDS.items()}
@@ -48,7 +49,7 @@ def codec_named(name: str) -> Codec:
         return JsonCodec()
     if name == "msgpack":
         return MsgpackCodec()
-    raise ValueError(f"the codec {name!r} is neither 'json' nor 'msgpack'")
+    raise ValueError(f"the codec {short(repr(name))} is neither 'json' nor 'msgpack'")
 
 
 class JsonCodec:

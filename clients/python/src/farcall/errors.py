@@ -12,6 +12,8 @@ Execution = Literal["done", "refused", "maybe", "not_sent"]
 
 #: The limit of a peer's text in output, in bytes of UTF-8 (section 11.4).
 MAX_TEXT_BYTES = 1024
+#: The characters of a name or an address in output: the reason stands behind it.
+MAX_NAME_CHARS = 128
 
 
 class FarcallError(Exception):
@@ -61,7 +63,7 @@ class FarcallError(Exception):
         return int(value) / 1000 if is_number else None
 
     def __str__(self) -> str:
-        where = f"{self.method}: " if self.method else ""
+        where = f"{short(self.method)}: " if self.method else ""
         return f"{safe_text(where + self.message)} ({self.code}, {self.execution})"
 
     def __repr__(self) -> str:
@@ -161,6 +163,11 @@ def is_refused_by_goaway(error: FarcallError) -> bool:
     A server that refuses a call for its load answers it.
     """
     return error._by_goaway
+
+
+def short(name: str) -> str:
+    """Returns the beginning of a name, for errors; ``…`` stands for the rest."""
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
 
 
 def safe_text(text: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Callable
 
+from .errors import short
+
 if TYPE_CHECKING:
     from .client import Client
 
@@ -29,4 +31,4 @@ class Service:
         return call
 
     def __repr__(self) -> str:
-        return f"<farcall service {self._name} at {self._client.address}>"
+        return f"<farcall service {short(self._name)} at {short(str(self._client.address))}>"

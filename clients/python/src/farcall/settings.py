@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Union
 
+from .errors import short
 from .tls import Tls
 from .windows import CLIENT_MAX_STREAM_GROWTH, CLIENT_MAX_STREAM_WINDOW, CLIENT_STREAM_WINDOW
 from .wire import DEFAULT_MAX_FRAME_BYTES, MAX_METADATA_PAIRS
@@ -100,10 +101,12 @@ def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | Non
     if not isinstance(metadata, Mapping):
         raise TypeError(f"metadata is a dict, not {type(metadata).__name__}")
     for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"metadata maps str to str, which {key!r} does not")
+        if not isinstance(key, str):
+            raise TypeError(f"metadata maps str to str, and a key is of {type(key).__name__}")
+        if not isinstance(value, str):
+            raise TypeError(f"metadata maps str to str, which {short(key)!r} does not")
         if not key or key != key.lower():
-            raise ValueError(f"the keys of metadata are in lower case, which {key!r} is not")
+            raise ValueError(f"the keys of metadata are in lower case, which {short(key)!r} is not")
     if len(metadata) > MAX_METADATA_PAIRS:
         raise ValueError(f"metadata of {len(metadata)} pairs: the limit is {MAX_METADATA_PAIRS}")
     return dict(metadata)

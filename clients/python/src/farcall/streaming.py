@@ -21,6 +21,7 @@ from .errors import (
     InvalidArgument,
     ResourceExhausted,
     Unavailable,
+    short,
 )
 from .resume import Resume
 from .retries import Attempts
@@ -93,7 +94,7 @@ class Streaming:
         self._took_all = False
 
     def __repr__(self) -> str:
-        return f"<farcall.{type(self).__name__} of {self._request.method}>"
+        return f"<farcall.{type(self).__name__} of {short(self._request.method)}>"
 
     @property
     def draining(self) -> bool:
