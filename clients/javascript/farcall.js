@@ -14,6 +14,7 @@ const CODEC = "application/json";
 
 const MAX_OPTION_BYTES = 4 * 1024;
 const MAX_HEADER_BYTES = 64 * 1024;
+const MAX_NAME_LENGTH = 128; // Of a name or an address in messages.
 const MAX_TEXT_BYTES = 1024; // The limit of a peer's text in output: section 11.4.
 const DEFAULT_MAX_FRAME_BYTES = 4 * 1024 * 1024;
 const DEFAULT_MAX_IN_FLIGHT = 1024;
@@ -234,7 +235,7 @@ export class Client {
     const { resume, ...others } = options;
     if (resume === undefined) return new Stream(this.#open(method, args, others));
     if (typeof resume !== "function") {
-      throw new FarcallError("invalid_argument", `${method}: resume is a function from the last item`, "not_sent");
+      throw new FarcallError("invalid_argument", `${shownName(method)}: resume is a function from the last item`, "not_sent");
     }
     const open = (args, options) => {
       const call = this.#open(method, args, options);
@@ -254,12 +255,12 @@ export class Client {
   }
 
   #begin(call) {
-    if (this.#closing) throw new FarcallError("unavailable", `${call.method}: the client was closed`, "not_sent");
+    if (this.#closing) throw new FarcallError("unavailable", `${call.label}: the client was closed`, "not_sent");
     call.checkGivenUp();
     this.#budget.deposit();
     const waiting = this.#waiting.size + this.#waitingStreams.size + this.#resting.size;
     if (waiting >= this.#settings.maxWaiting) {
-      throw new FarcallError("resource_exhausted", `${call.method}: ${waiting} calls wait already`, "not_sent");
+      throw new FarcallError("resource_exhausted", `${call.label}: ${waiting} calls wait already`, "not_sent");
     }
     const result = call.start((error) => this.#giveUp(call, error));
     this.#queueOf(call).add(call);
@@ -310,7 +311,7 @@ export class Client {
   service(name) {
     const functionOf = (target, method) =>
       isOfLanguage(method) ? target[method] : (args, options) => this.call(`${name}.${method}`, args, options);
-    return new Proxy(Object.freeze({ [Symbol.toStringTag]: `farcall service ${name}` }), { get: functionOf });
+    return new Proxy(Object.freeze({ [Symbol.toStringTag]: `farcall service ${shownName(name)}` }), { get: functionOf });
   }
 
   /** Returns the services of the server, with their methods, parameters and results. */
@@ -502,7 +503,7 @@ export class Stream {
    */
   async send(item) {
     if (this.#calls) {
-      const message = `${this.#call.method}: a stream with resume sends no items`;
+      const message = `${this.#call.label}: a stream with resume sends no items`;
       throw new FarcallError("invalid_argument", message, "not_sent");
     }
     return this.#call.send(item, this);
@@ -770,6 +771,8 @@ class Call {
       throw new FarcallError("invalid_argument", "the name of a method is a string such as Arith.multiply", "not_sent");
     }
     this.method = method;
+    /** The name in messages. */
+    this.label = shownName(method);
     try {
       if (typeof args !== "object") throw new TypeError("the arguments are an object, or an array");
       this.timeout = checkTimeout(timeout ?? usualTimeout);
@@ -778,7 +781,7 @@ class Call {
       // Now, so that later changes by the caller have no effect.
       this.body = encoder.encode(encode(args));
     } catch (cause) {
-      throw new FarcallError("invalid_argument", `${method}: ${cause.message}`, "not_sent", { cause });
+      throw new FarcallError("invalid_argument", `${shownName(method)}: ${cause.message}`, "not_sent", { cause });
     }
     this.flags = idempotent ? FLAG_IDEMPOTENT : 0;
     this.#signal = signal;
@@ -807,7 +810,7 @@ class Call {
    */
   checkOnce(store) {
     if (!this.#isOnce) return undefined;
-    const refused = (code, why) => new FarcallError(code, `${this.method}: ${why}`, "not_sent");
+    const refused = (code, why) => new FarcallError(code, `${this.label}: ${why}`, "not_sent");
     if (store === undefined) {
       return refused("unimplemented", "it is to be carried out once, and no method of the server is so");
     }
@@ -906,12 +909,12 @@ class Call {
   }
 
   #lateness() {
-    return new FarcallError("deadline_exceeded", `${this.method}: not within ${this.timeout} ms`, this.execution);
+    return new FarcallError("deadline_exceeded", `${this.label}: not within ${this.timeout} ms`, this.execution);
   }
 
   #abortion() {
     const cause = this.#signal.reason;
-    return new FarcallError("cancelled", `${this.method}: its caller gave up`, this.execution, { cause });
+    return new FarcallError("cancelled", `${this.label}: its caller gave up`, this.execution, { cause });
   }
 
   /** True if all that was sent of it can be sent again. */
@@ -980,7 +983,7 @@ class StreamCall extends Call {
   constructor(method, args, options, settings) {
     super(method, args, { ...options, timeout: options.timeout ?? Infinity }, undefined);
     if (options.once) {
-      throw new FarcallError("invalid_argument", `${method}: a streaming call is not carried out once`, "not_sent");
+      throw new FarcallError("invalid_argument", `${shownName(method)}: a streaming call is not carried out once`, "not_sent");
     }
     this.flags |= FLAG_STREAMING;
     this.#settings = settings;
@@ -1245,7 +1248,7 @@ class StreamCall extends Call {
       if (flags & FLAG_COMPRESSED) throw new Error("it is compressed without an agreement");
       return { value: body.length > 0 ? decode(decoder.decode(body)) : null, done: false };
     } catch (cause) {
-      const message = `${this.method}: an item cannot be read: ${cause.message}`;
+      const message = `${this.label}: an item cannot be read: ${cause.message}`;
       const error = new FarcallError("internal", message, "maybe", { cause });
       this.#inbox.clear();
       if (!this.#isOver) this.#giveUp(error);
@@ -1326,7 +1329,7 @@ class StreamCall extends Call {
   }
 
   #itemError(code, message, cause) {
-    return new FarcallError(code, `${this.method}: ${message}`, this.execution, { cause });
+    return new FarcallError(code, `${this.label}: ${message}`, this.execution, { cause });
   }
 }
 
@@ -1422,7 +1425,7 @@ class Connection {
     const isStream = call instanceof StreamCall;
     const unknown = call.checkOnce(this.#terms.onceStore);
     if (unknown) return call.fail(unknown);
-    if (isStream && !this.#terms.streams?.max) return call.fail(noStreams(call.method, this.#terms.streams));
+    if (isStream && !this.#terms.streams?.max) return call.fail(noStreams(call.label, this.#terms.streams));
     const header = encoder.encode(JSON.stringify(call.header(this.#seq + 1)));
     for (const [what, bytes, limit] of [
       ["header", header, Math.min(MAX_HEADER_BYTES, this.#terms.maxFrameBytes)],
@@ -1430,7 +1433,7 @@ class Connection {
     ]) {
       if (bytes.length > limit) {
         const over = `over the server's limit of ${limit} bytes (its max_frame_bytes)`;
-        const message = `${call.method}: its ${what} of ${bytes.length} bytes is ${over}`;
+        const message = `${call.label}: its ${what} of ${bytes.length} bytes is ${over}`;
         return call.fail(new FarcallError("resource_exhausted", message, "not_sent"));
       }
     }
@@ -1700,7 +1703,7 @@ class Connection {
   }
 
   #error(code, why, execution, cause) {
-    return new FarcallError(code, `${this.#terms ? "" : "connecting to "}${this.#url}: ${why}`, execution, { cause });
+    return new FarcallError(code, `${this.#terms ? "" : "connecting to "}${shownName(this.#url)}: ${why}`, execution, { cause });
   }
 
   #closeReason({ code, reason }) {
@@ -2064,11 +2067,11 @@ function answer(call, error, metadata, flags, body, retry) {
   }
   if (error) {
     const { code, message, execution } = readError(error);
-    const failure = new FarcallError(code, `${call.method}: ${message}`, execution, { details: value, metadata });
+    const failure = new FarcallError(code, `${call.label}: ${message}`, execution, { details: value, metadata });
     return retry(call, failure, "answer") ? undefined : call.fail(failure);
   }
   if (broken) {
-    const message = `${call.method}: the result does not decode: ${broken.message}`;
+    const message = `${call.label}: the result does not decode: ${broken.message}`;
     return call.fail(new FarcallError("internal", message, "done", { metadata, cause: broken }));
   }
   call.succeed(value ?? null);
@@ -2090,6 +2093,12 @@ function readError({ code, message, execution }) {
     message: escape(typeof message === "string" && message ? message : String(code)),
     execution: EXECUTIONS.has(execution) ? execution : "maybe",
   };
+}
+
+/** Returns a name for messages: its beginning, escaped. What is said of it stands behind it. */
+function shownName(name) {
+  const text = String(name);
+  return escape(text.length > MAX_NAME_LENGTH ? `${text.slice(0, MAX_NAME_LENGTH)}…` : text);
 }
 
 /** Returns a peer's text, truncated and with control characters escaped: section 11.4. */
@@ -2117,7 +2126,7 @@ function encode(value) {
     // The value before `toJSON`, which Node's buffers have.
     const given = this[key];
     const refuse = (why) => {
-      throw new TypeError(`${key === "" ? "the value" : escape(key)}: ${why}`);
+      throw new TypeError(`${key === "" ? "the value" : shownName(key)}: ${why}`);
     };
     if (!isWellFormed(key)) refuse("its name has half of a surrogate pair");
     if (given instanceof Uint8Array) return base64(given);
@@ -2148,7 +2157,7 @@ function encodeBigInt(value, refuse) {
   if (BigInt.asUintN(64, value) !== value && BigInt.asIntN(64, value) !== value) return String(value);
   if (JSON.rawJSON) return JSON.rawJSON(String(value));
   if (Number.isSafeInteger(Number(value))) return Number(value);
-  return refuse(`this runtime cannot send ${value}`);
+  return refuse(`this runtime cannot send ${shownName(value)}`);
 }
 
 /** Refuses objects whose content JSON would leave out, such as maps, sets, promises and errors. */
@@ -2175,7 +2184,7 @@ function decode(text) {
   if (!/\d{16}/.test(text)) return JSON.parse(text);
   return JSON.parse(text, (key, value, context) => {
     if (!Number.isInteger(value) || Number.isSafeInteger(value)) return value;
-    if (!context) throw new RangeError(`${key && `${key}: `}this runtime cannot read ${value} exactly`);
+    if (!context) throw new RangeError(`${key && `${shownName(key)}: `}this runtime cannot read ${shownName(value)} exactly`);
     return /^-?\d+$/.test(context.source) ? BigInt(context.source) : value;
   });
 }
@@ -2194,7 +2203,7 @@ function backoff(failures) {
 /** Returns the URL of the WebSocket at an address. */
 function parseAddress(address) {
   const text = String(address).replace(/^(wss?|https?)@/, "$1://");
-  const wrong = (why) => new TypeError(`${JSON.stringify(String(address))} is no address for a WebSocket: ${why}`);
+  const wrong = (why) => new TypeError(`${JSON.stringify(shownName(address))} is no address for a WebSocket: ${why}`);
   if (!/^(wss?|https?):\/\//.test(text)) throw wrong("it begins with ws:// or wss://");
   if (!URL.canParse(text)) throw wrong("it is no URL");
   const url = new URL(text);
@@ -2218,7 +2227,7 @@ function checkLimit(method, limit) {
   try {
     return checkTimeout(limit);
   } catch (cause) {
-    throw new FarcallError("invalid_argument", `${method}: ${cause.message}`, "not_sent", { cause });
+    throw new FarcallError("invalid_argument", `${shownName(method)}: ${cause.message}`, "not_sent", { cause });
   }
 }
 
@@ -2228,8 +2237,8 @@ function checkMetadata(metadata) {
   if (pairs > MAX_METADATA_PAIRS) throw new TypeError(`metadata of ${pairs} pairs: the limit is ${MAX_METADATA_PAIRS}`);
   for (const [key, value] of Object.entries(metadata)) {
     const isKey = /^[!-@[-~]{1,256}$/.test(key);
-    if (!isKey) throw new TypeError(`metadata ${JSON.stringify(key)}: a key is in lower case, of at most 256 letters`);
-    if (typeof value !== "string" || !isWellFormed(value)) throw new TypeError(`metadata ${key}: a value is a text`);
+    if (!isKey) throw new TypeError(`metadata ${JSON.stringify(shownName(key))}: a key is in lower case, of at most 256 letters`);
+    if (typeof value !== "string" || !isWellFormed(value)) throw new TypeError(`metadata ${shownName(key)}: a value is a text`);
   }
   return { ...metadata };
 }

@@ -65,3 +65,23 @@ async fn values_that_json_would_lose_are_refused() {
     }});
     assert_eq!(browser.script(script).await, expected);
 }
+
+#[tokio::test]
+async fn long_names_leave_room_for_what_is_said_of_them() {
+    let site = Site::new().await;
+    let browser = site.browser().await;
+    let script = "
+        const client = connect(location.origin);
+        const long = 'x'.repeat(100000);
+        const calls = [
+          client.call(long, {}, { signal: AbortSignal.abort() }), client.call(long),
+          client.call('Echo.echo', {}, { metadata: { [long]: '' } }), client.call('Echo.echo', { [long]: () => 1 }),
+        ];
+        return (await Promise.all(calls.map(failure))).map((failed) => failed.message)";
+    let messages = browser.script(script).await;
+    let expected = ["its caller gave up", "no method `xxx", "at most 256 letters", "JSON has no function"];
+    for (message, expected) in messages.as_array().unwrap().iter().zip(expected) {
+        let message = message.as_str().unwrap();
+        assert!(message.contains(expected) && message.len() < 500, "{message}");
+    }
+}
