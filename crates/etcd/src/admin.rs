@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use farcall_discovery::Instance;
 use farcall_protocol::BoxError;
+use farcall_protocol::text::parse_error;
 
 use crate::call_error::CallError;
 use crate::client::Client;
@@ -192,6 +193,6 @@ impl EtcdAdmin {
 
 /// Returns the instance that a key holds.
 fn instance(kv: &KeyValue) -> Result<Instance, BoxError> {
-    let instance: Instance = serde_json::from_slice(&kv.value.0)?;
+    let instance: Instance = serde_json::from_slice(&kv.value.0).map_err(|error| parse_error(&error))?;
     Ok(instance.check()?)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use farcall_discovery::{AdvertisedState, Endpoint, Instance};
+use farcall_protocol::text::parse_error;
 use farcall_transport::log::LogThrottle;
 use tracing::warn;
 
@@ -128,7 +129,7 @@ impl Listing {
         if value.len() > MAX_VALUE_BYTES {
             return Err(format!("the value has {} bytes; at most {MAX_VALUE_BYTES} are read", value.len()));
         }
-        let mut instance: Instance = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let mut instance: Instance = serde_json::from_slice(value).map_err(|error| parse_error(&error))?;
         instance.service = self.keys.service().to_owned();
         instance.id = id;
         instance.check().map_err(|error| error.to_string())

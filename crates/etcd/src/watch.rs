@@ -1,6 +1,7 @@
 //! [`Watch`]: the messages of one watch as they arrive, a line for each.
 
 use bytes::{Buf, BytesMut};
+use farcall_protocol::text::parse_error;
 use reqwest::Response;
 
 use crate::call_error::{CallErrorKind, excerpt};
@@ -76,7 +77,11 @@ impl Watch {
 fn message(line: &[u8]) -> Result<WatchMessage, CallErrorKind> {
     let invalid = |reason: &dyn std::fmt::Display| {
         let beginning = String::from_utf8_lossy(&line[..line.len().min(200)]);
-        CallErrorKind::InvalidAnswer(format!("{reason}, in the watch's `{}`", excerpt(&beginning)))
+        CallErrorKind::InvalidAnswer(format!(
+            "{}, in the watch's `{}`",
+            parse_error(reason),
+            excerpt(&beginning)
+        ))
     };
     let line: WatchLine = serde_json::from_slice(line).map_err(|error| invalid(&error))?;
     if let Some(error) = &line.error {
@@ -99,6 +104,13 @@ fn message(line: &[u8]) -> Result<WatchMessage, CallErrorKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_mistake_is_told_by_its_beginning_and_its_place() {
+        let line = format!(r#"{{"result":"{}"}}"#, "x".repeat(1 << 20));
+        let mistake = message(line.as_bytes()).unwrap_err().to_string();
+        assert!(mistake.len() < 700 && mistake.contains("expected struct WatchMessage"), "{mistake}");
+    }
 
     #[test]
     fn final_message_has_the_reason() {

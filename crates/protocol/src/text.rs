@@ -8,6 +8,13 @@ use std::iter::successors;
 /// The largest part of a peer's text that is kept, in bytes.
 pub const MAX_PEER_TEXT: usize = 1024;
 
+/// The most characters that [`shown_name`] keeps.
+pub const MAX_NAME_CHARS: usize = 128;
+/// The most characters that [`parse_error`] keeps.
+pub const MAX_PARSE_ERROR_CHARS: usize = 240;
+/// The part of them at the end: what was expected, and the line and the column.
+const PARSE_ERROR_END_CHARS: usize = 120;
+
 /// Returns the beginning of `text`, at most `limit` bytes, cut between two characters.
 #[must_use]
 pub fn truncate(text: &str, limit: usize) -> &str {
@@ -40,6 +47,37 @@ pub fn excerpt(text: &str, max_chars: usize) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// Returns the text of an error of a parser, escaped like [`EscapedText`], for messages and logs: at most
+/// [`MAX_PARSE_ERROR_CHARS`] characters. Parsers quote what they were given, which can be megabytes, and put what was expected and
+/// where behind it: so the middle is left out.
+///
+/// ```
+/// use farcall_protocol::text::parse_error;
+///
+/// let error = serde_json::from_str::<u16>(&format!("{:?}", "x".repeat(1 << 20))).unwrap_err();
+/// let shown = parse_error(&error);
+/// assert!(shown.starts_with("invalid type: string \"xxx") && shown.ends_with("xxx\", expected u16 at line 1 column 1048578"));
+/// assert!(shown.len() < 300);
+/// ```
+#[must_use]
+pub fn parse_error(error: &(impl fmt::Display + ?Sized)) -> String {
+    let text = error.to_string();
+    let (whole, is_longer) = first_chars(&text, MAX_PARSE_ERROR_CHARS);
+    if !is_longer {
+        return excerpt(whole, MAX_PARSE_ERROR_CHARS);
+    }
+    let (end, _) = text.char_indices().nth_back(PARSE_ERROR_END_CHARS - 1).unwrap_or_default();
+    excerpt(&text, MAX_PARSE_ERROR_CHARS - PARSE_ERROR_END_CHARS - 1)
+        + &excerpt(&text[end..], PARSE_ERROR_END_CHARS)
+}
+
+/// Returns the name of a method, a service or the like for a message: its first [`MAX_NAME_CHARS`] characters, escaped like
+/// [`EscapedText`]. What is said of it stands behind it, and would be cut off with a long one.
+#[must_use]
+pub fn shown_name(name: &str) -> String {
+    excerpt(name, MAX_NAME_CHARS)
 }
 
 /// Returns the first `max_chars` characters, and `true` if there are more.
@@ -229,6 +267,20 @@ mod tests {
     fn direction_overrides_are_escaped() {
         assert_eq!(EscapedText("a\u{202e}b").to_string(), r"a\u{202e}b");
         assert_eq!(excerpt("a\u{202e}b", 9), r"a\u{202e}b");
+    }
+
+    #[test]
+    fn error_of_a_parser_keeps_its_beginning_and_its_end() {
+        assert_eq!(parse_error("expected value at line 1\n"), r"expected value at line 1\n");
+        let whole = "é".repeat(MAX_PARSE_ERROR_CHARS);
+        assert_eq!(parse_error(&whole), whole);
+        let long = format!("begin\u{1b}{}end", "é".repeat(MAX_PARSE_ERROR_CHARS));
+        let shown = parse_error(&long);
+        assert!(
+            shown.starts_with(r"begin\u{1b}é") && shown.contains("é…é") && shown.ends_with("éend"),
+            "{shown}"
+        );
+        assert_eq!(shown.replace(r"\u{1b}", "e").chars().count(), MAX_PARSE_ERROR_CHARS);
     }
 
     #[test]

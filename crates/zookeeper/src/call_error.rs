@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use farcall_discovery::{RegistrarError, RegistrarErrorKind};
+use farcall_protocol::text::excerpt;
 use farcall_transport::HumanDuration;
 use zookeeper_client::Error;
+
+/// The characters of a path that an error shows: the name of a node can be long.
+const MAX_PATH: usize = 160;
 
 /// The error of a request, or of a connection.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +17,7 @@ pub(crate) enum CallError {
     Connect { servers: String, error: Error },
     #[error("{servers}: no answer within {}", HumanDuration(*.limit))]
     Timeout { servers: String, limit: Duration },
-    #[error("{servers}: {path}: {error}{}", advice(error))]
+    #[error("{servers}: {}: {error}{}", excerpt(path, MAX_PATH), advice(error))]
     Request { servers: String, path: String, error: Error },
     #[error("{servers}: the connection is lost")]
     Disconnected { servers: String },

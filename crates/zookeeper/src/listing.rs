@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use farcall_discovery::{AdvertisedState, Endpoint, Instance};
-use farcall_protocol::text::excerpt;
+use farcall_protocol::text::{excerpt, parse_error};
 use farcall_transport::log::LogThrottle;
 use tracing::warn;
 
@@ -86,7 +86,7 @@ impl Listing {
         if data.len() > MAX_DATA_BYTES {
             return Err(format!("it has {} bytes; at most {MAX_DATA_BYTES} are read", data.len()));
         }
-        let mut instance: Instance = serde_json::from_slice(data).map_err(|error| error.to_string())?;
+        let mut instance: Instance = serde_json::from_slice(data).map_err(|error| parse_error(&error))?;
         self.service.clone_into(&mut instance.service);
         instance.id = id_of(name);
         instance.check().map_err(|error| error.to_string())

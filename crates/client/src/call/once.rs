@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use farcall_protocol::text::shown_name;
 use farcall_protocol::{Code, Execution};
 use farcall_runtime::time::Instant;
 
@@ -44,29 +45,26 @@ impl OnceTries {
     /// `unimplemented` if the server keeps no keys; `unavailable` if it does not know of an earlier try, or may have
     /// forgotten it. Both are `not_sent`.
     pub(crate) fn check(&self, method: &str, connection: &Connection) -> Result<(), RpcError> {
-        let refused = |code, message: String| {
+        let refused = |code, reason: &str| {
+            let message = format!("`{}` {reason}", shown_name(method));
             RpcError::new(code, Execution::NotSent, Phase::Prepare, message).at(connection.endpoint())
         };
         let Some(store) = connection.once_store() else {
-            let message = format!(
-                "`{method}` is to be carried out once, and no method of the server is declared `once`"
-            );
-            return Err(refused(Code::Unimplemented, message));
+            let reason = "is to be carried out once, and no method of the server is declared `once`";
+            return Err(refused(Code::Unimplemented, reason));
         };
         let sent = self.sent();
         let Some((known, since)) = &sent.store else { return Ok(()) };
         if known != store {
-            let message = format!(
-                "`{method}` may have been carried out, and the server does not know: it has restarted, or is another one"
-            );
-            return Err(refused(Code::Unavailable, message));
+            let reason = "may have been carried out, and the server does not know: it has restarted, or is another one";
+            return Err(refused(Code::Unavailable, reason));
         }
         if since.elapsed() > MAX_REPEAT_AGE {
-            let message = format!(
-                "`{method}` may have been carried out over {} s ago, and the server may not know any more",
+            let reason = format!(
+                "may have been carried out over {} s ago, and the server may not know any more",
                 MAX_REPEAT_AGE.as_secs()
             );
-            return Err(refused(Code::Unavailable, message));
+            return Err(refused(Code::Unavailable, &reason));
         }
         Ok(())
     }

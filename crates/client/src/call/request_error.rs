@@ -1,5 +1,6 @@
 //! [`RequestError`]: a mistake in the description of a call.
 
+use farcall_protocol::text::shown_name;
 use farcall_protocol::{Code, EncodeError, Execution, MetadataError};
 
 use crate::error::{Phase, RpcError};
@@ -19,6 +20,7 @@ impl RequestError {
     pub(super) fn into_rpc_error(self, method: &str) -> RpcError {
         let invalid =
             |message| RpcError::new(Code::InvalidArgument, Execution::NotSent, Phase::Prepare, message);
+        let method = shown_name(method);
         match self {
             Self::OnceStream => invalid(format!(
                 "`{method}` streams: `once` is for calls without items, which are not kept for a second try"

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
 use farcall_discovery::PickRequest;
+use farcall_protocol::text::shown_name;
 use farcall_protocol::{Code, Execution};
 use farcall_runtime::task::JoinHandle;
 use farcall_runtime::time::{Instant, timeout_at};
@@ -287,6 +288,7 @@ pub(super) fn through_layers(layers: &dyn SendRequest, mut request: Request) -> 
             Err(_elapsed) if left.load(Ordering::Relaxed) => call.await,
             Err(_elapsed) => {
                 let limit = HumanDuration(deadline.limit);
+                let method = shown_name(&method);
                 let message = format!("`{method}` was not called: no layer passed it on within {limit}");
                 let (code, execution) = (Code::DeadlineExceeded, Execution::NotSent);
                 Err(RpcError::new(code, execution, Phase::Prepare, message))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farcall_protocol::text::shown_name;
 use farcall_protocol::{
     Body, Code, Compression, Execution, Flags, HeaderRef, Kind, Metadata, Negotiated, Part, Seq, TooLarge,
 };
@@ -54,6 +55,7 @@ pub(crate) enum NoStreams {
 
 impl NoStreams {
     pub(super) fn error(self, method: &str) -> RpcError {
+        let method = shown_name(method);
         let (code, message) = match self {
             Self::NotOffered => (
                 Code::Unimplemented,
@@ -145,7 +147,7 @@ pub(crate) fn deadline_exceeded(method: &str, deadline: Option<Deadline>, phase:
         // The slot of a connection that is watched, such as by a probe.
         Phase::Queue => format!("no place for the call within {limit}"),
         Phase::Write => format!("no room for the request within {limit}"),
-        _ => format!("`{method}` was not called: of its time, {limit} was left"),
+        _ => format!("`{}` was not called: of its time, {limit} was left", shown_name(method)),
     };
     RpcError::new(Code::DeadlineExceeded, Execution::NotSent, phase, message)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_protocol::metadata::RETRY_AFTER_MS;
-use farcall_protocol::text::untold_cause;
+use farcall_protocol::text::{shown_name, untold_cause};
 use farcall_protocol::{Code, Codec, DecodeError, EscapedText, Execution, Metadata, Status};
 use farcall_transport::Address;
 use serde::de::DeserializeOwned;
@@ -246,7 +246,7 @@ impl From<RpcError> for Status {
             _ => Execution::Maybe,
         };
         let message = match method {
-            Some(method) => format!("calling `{method}`: {}", status.message),
+            Some(method) => format!("calling `{}`: {}", shown_name(&method), status.message),
             None => status.message,
         };
         Self::new(status.code, execution, message)
@@ -328,6 +328,13 @@ mod tests {
         let untold = error.with_source(std::io::Error::other("the driver is asleep"));
         assert_eq!(untold.source().unwrap().to_string(), "the driver is asleep");
         assert_told_once(&untold);
+    }
+
+    #[test]
+    fn long_name_of_a_method_leaves_room_for_the_reason() {
+        let error = RpcError::not_sent(Code::Unavailable, "it is gone").of("x".repeat(100_000).into());
+        let message = Status::from(error).message;
+        assert_eq!(message, format!("calling `{}…`: it is gone", "x".repeat(128)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use farcall_protocol::text::parse_error;
 use farcall_transport::{Address, AddressError};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -21,8 +22,8 @@ pub(crate) enum ListError {
     #[error("line {line}, column {column}: what follows is not UTF-8")]
     NotUtf8 { line: usize, column: usize },
     /// The text ends with the line and the column.
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
+    #[error("{}", parse_error(.0))]
+    Json(serde_json::Error),
     #[error("line {line}, column {column}: {error}")]
     Address { line: usize, column: usize, error: AddressError },
     #[error("line {line}, column {column}: {}", Undialable(address))]
@@ -40,7 +41,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Endpoint>, ListError> {
     // Some editors begin every file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if is_json(text) {
-        let List(endpoints) = serde_json::from_str(text)?;
+        let List(endpoints) = serde_json::from_str(text).map_err(ListError::Json)?;
         Ok(endpoints)
     } else {
         read_lines(text)

@@ -7,7 +7,7 @@ use serde::{de, ser};
 
 use thiserror::Error;
 
-use crate::text::{EscapedText, truncate};
+use crate::text::{parse_error, truncate};
 
 /// The error of a user's codec.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -67,7 +67,7 @@ pub enum DecodeError {
     /// The deserializer refused the bytes: they are malformed, or not a value of the requested type.
     #[error("{message}")]
     Value {
-        /// The deserializer's message, escaped and truncated to 1 KiB.
+        /// The deserializer's message, escaped, and without its middle if that is long: see [`parse_error`].
         message: String,
     },
 }
@@ -75,9 +75,10 @@ pub enum DecodeError {
 impl DecodeError {
     /// Wraps a deserializer's error. Its message quotes bytes of the peer, so it is escaped.
     pub(super) fn value(error: impl fmt::Display) -> Self {
-        let mut message = EscapedText(&error.to_string()).to_string();
+        let text = error.to_string();
+        let mut message = parse_error(&text);
         // serde's own sentence, which does not say what to do.
-        if message.contains("128 is not supported") {
+        if text.contains("128 is not supported") {
             message.push_str(", within `flatten`, `untagged` or `tag`: use `with = \"farcall::as_int128\"`");
         }
         Self::Value { message }

@@ -13,7 +13,7 @@ use crate::compression::Compression;
 use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
 use crate::object::Object;
 use crate::status::Status;
-use crate::text::{MAX_PEER_TEXT, truncate};
+use crate::text::{MAX_PEER_TEXT, parse_error, truncate};
 use crate::time::millis_rounded_up;
 
 /// The terms that a client requests.
@@ -139,7 +139,7 @@ impl ClientOffer {
     /// The server refused, or answered with a term that was not requested.
     pub fn accept_answer(&self, answer: &[u8]) -> Result<Negotiated, HandshakeError> {
         let Object(answer): Object<ServerOption> = serde_json::from_slice(answer)
-            .map_err(|error| HandshakeError::Malformed { message: error.to_string() })?;
+            .map_err(|error| HandshakeError::Malformed { message: parse_error(&error) })?;
         if let Some(Object(error)) = answer.error {
             let code = error.code.as_deref().map_or(Code::Internal, Code::from_name);
             let message = truncate(&error.message.unwrap_or_default(), MAX_PEER_TEXT).to_owned();

@@ -16,7 +16,7 @@ use crate::compression::Compression;
 use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
 use crate::object::Object;
 use crate::status::Status;
-use crate::text::truncate;
+use crate::text::{parse_error, truncate};
 use crate::time::{millis_rounded_up, sooner};
 
 /// The terms that a server offers.
@@ -132,7 +132,7 @@ impl ServerPolicy {
         let refuse = |message: String| Err(Status::refused(Code::InvalidArgument, message));
         let requested: ClientOption = match serde_json::from_slice(option) {
             Ok(Object(requested)) => requested,
-            Err(error) => return refuse(format!("Option: {error}")),
+            Err(error) => return refuse(format!("Option: {}", parse_error(&error))),
         };
         if requested.magic_number != Some(MAGIC_NUMBER.into()) {
             return refuse(format!(

@@ -8,7 +8,7 @@ use super::byte_str::ByteStr;
 use crate::limits::Seq;
 use crate::metadata::Metadata;
 use crate::status::Status;
-use crate::text::EscapedText;
+use crate::text::{EscapedText, parse_error};
 
 /// The kind of a message. The numbers are those of the MessagePack header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -240,7 +240,7 @@ pub enum HeaderError {
 
 impl HeaderError {
     pub(super) fn malformed(message: impl fmt::Display) -> Self {
-        Self::Malformed { message: EscapedText(&message.to_string()).to_string() }
+        Self::Malformed { message: parse_error(&message) }
     }
 
     pub(super) fn unknown_kind(found: impl fmt::Display) -> Self {

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use farcall_protocol::text::parse_error;
 use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
@@ -165,7 +166,8 @@ impl RegistryAdmin {
         let label = label(&method, &url);
         let response = self.send(method, url, patch).await?;
         serde_json::from_slice(&response.body).map_err(|error| {
-            RequestError::new(&label, format_args!("not what a registry answers: {error}")).into()
+            RequestError::new(&label, format_args!("not what a registry answers: {}", parse_error(&error)))
+                .into()
         })
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use farcall_discovery::{AdvertisedState, Endpoint, Instance};
+use farcall_protocol::text::parse_error;
 use farcall_transport::Address;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -154,13 +155,13 @@ fn diagnose_list(body: &[u8], error: &serde_json::Error) -> String {
     let malformed = envelope.body.instances.into_iter().enumerate().find_map(|(at, value)| {
         let id = value.get("id").and_then(Value::as_str).map(excerpt).unwrap_or_default();
         let error = read::<ListedInstance>(value).err()?;
-        Some(format!("instance {at} (`{id}`): {}", excerpt(&error)))
+        Some(format!("instance {at} (`{id}`): {error}"))
     });
     malformed.unwrap_or_else(|| diagnose(body, error))
 }
 
 fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-    serde_json::from_value(value).map_err(|error| error.to_string())
+    serde_json::from_value(value).map_err(|error| parse_error(&error))
 }
 
 /// Returns the message for a body that is not the expected JSON.
@@ -173,7 +174,7 @@ pub(super) fn diagnose(body: &[u8], error: &serde_json::Error) -> String {
     } else if serde_json::from_slice::<IgnoredAny>(body).is_err_and(|error| error.is_eof()) {
         format!("the answer ends early, after {} bytes", body.len())
     } else {
-        format!("the answer is not what was asked for: {}", excerpt(&error.to_string()))
+        format!("the answer is not what was asked for: {}", parse_error(error))
     }
 }
 

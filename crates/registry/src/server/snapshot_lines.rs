@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use farcall_protocol::text::parse_error;
 use serde::{Deserialize, Serialize};
 
 use super::store::{SavedInstance, SavedStore};
@@ -61,8 +62,8 @@ pub(super) fn apply(saved: SavedStore, lines: &[u8]) -> (SavedStore, Lines) {
 /// Parses a line; the error is a message for the log.
 fn parse(line: &[u8]) -> Result<SavedChange, String> {
     let line = line.strip_suffix(b"\n").ok_or("a change was cut off")?;
-    let mut change =
-        serde_json::from_slice(line).map_err(|error| format!("a change is malformed: {error}"))?;
+    let mut change = serde_json::from_slice(line)
+        .map_err(|error| format!("a change is malformed: {}", parse_error(&error)))?;
     if let SavedChange::Put(instance) = &mut change {
         instance.registered = instance.registered.clone().check().map_err(|error| error.to_string())?;
     }

@@ -7,7 +7,8 @@ use farcall_protocol::describe::{
     HEALTH, Health, HealthRequest, HealthStatus, MethodInfo, MethodStats, ParamInfo, RESERVED_SERVICE,
     SCHEMA, SERVICES, STATS, ServiceInfo,
 };
-use farcall_protocol::{ByteStr, Code, EscapedText, Status, truncate};
+use farcall_protocol::text::shown_name;
+use farcall_protocol::{ByteStr, Code, Status};
 use rustc_hash::FxHashMap;
 
 use crate::error::BuildError;
@@ -156,13 +157,12 @@ impl Router {
     #[inline(never)]
     fn index_of(&self, name: &ByteStr) -> Result<usize, Status> {
         self.indices.get(name.as_bytes()).copied().ok_or_else(|| {
-            let name = truncate(name, 200);
             let message = match name.rsplit_once('.') {
                 Some((service, method)) if self.has_service(service) => {
-                    format!("no method `{}` in service `{}`", EscapedText(method), EscapedText(service))
+                    format!("no method `{}` in service `{}`", shown_name(method), shown_name(service))
                 }
-                Some((service, _)) => format!("no service `{}`", EscapedText(service)),
-                None => format!("no method `{}`: a name is `Service.method`", EscapedText(name)),
+                Some((service, _)) => format!("no service `{}`", shown_name(service)),
+                None => format!("no method `{}`: a name is `Service.method`", shown_name(name)),
             };
             Status::refused(Code::Unimplemented, message)
         })
@@ -222,7 +222,7 @@ impl Router {
     fn service_health(&self, request: HealthRequest) -> Result<Health, Status> {
         let unknown = |name: &String| !self.services.iter().any(|known| known.name == *name);
         if let Some(name) = request.service.filter(unknown) {
-            let message = format!("no service `{}`", EscapedText(truncate(&name, 200)));
+            let message = format!("no service `{}`", shown_name(&name));
             return Err(Status::refused(Code::Unimplemented, message));
         }
         Ok(Health::new(self.health()))

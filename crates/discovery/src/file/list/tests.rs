@@ -77,6 +77,20 @@ fn mistake_in_a_line_has_its_place() {
 }
 
 #[test]
+fn long_mistake_is_told_by_its_beginning_and_its_place() {
+    let long = "x".repeat(1 << 20);
+    for (text, end) in [
+        (format!(r#"[{{"address": "h:1", "{long}\u001b[2J": 1}}]"#), "line 1 column"),
+        (format!(r#"[{{"address": "h:1", "weight": "{long}"}}]"#), "expected u16 at line 1 column"),
+        (format!(r#"["{long}"]"#), "at line 1 column"),
+        (long.clone(), "column 1: "),
+    ] {
+        let mistake = mistake(text);
+        assert!(mistake.len() < 500 && mistake.contains(end) && !mistake.contains('\u{1b}'), "{mistake}");
+    }
+}
+
+#[test]
 fn mistake_in_json_has_its_place_and_reason() {
     let cases = [
         ("[\n\"10.0.0.1:7001\",", "line 2"), // cut short

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, FromRequest, Request};
 use bytes::Bytes;
+use farcall_protocol::text::parse_error;
 use farcall_transport::PeerAddress;
 use farcall_web::{BodyBuffer, HeldBytes};
 use futures::{Stream, StreamExt};
@@ -97,8 +98,9 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, H
             "the body is a list; it must be {what} as a JSON object"
         )));
     }
-    serde_json::from_slice(body)
-        .map_err(|error| HttpError::bad_request(format!("the body is not {what} as JSON: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        HttpError::bad_request(format!("the body is not {what} as JSON: {}", parse_error(&error)))
+    })
 }
 
 /// Refuses a byte order mark, which some editors and shells write unseen.

@@ -3,6 +3,7 @@
 //!
 //! serde_json reads each value. The object and the list around them are read here, as it would read them.
 
+use farcall_protocol::text::parse_error;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::body::check_beginning;
@@ -201,7 +202,11 @@ impl<'a> HeartbeatReader<'a> {
         let place = format!(" at line {} column {}", error.line(), error.column());
         let (line, before) = self.place();
         let column = if error.line() <= 1 { before + error.column() } else { error.column() };
-        malformed(text.strip_suffix(&*place).unwrap_or(&text), line + error.line().saturating_sub(1), column)
+        malformed(
+            &parse_error(text.strip_suffix(&*place).unwrap_or(&text)),
+            line + error.line().saturating_sub(1),
+            column,
+        )
     }
 
     fn too_large(&self) -> HttpError {

@@ -8,6 +8,7 @@ use farcall_discovery::Instance;
 use percent_encoding::percent_decode_str;
 
 use super::error::HttpError;
+use crate::excerpt::excerpt;
 use crate::wire::PLAIN_LIST;
 
 /// The maximum number of a query's parameters: ten times as many as there are.
@@ -31,7 +32,7 @@ impl Query {
                 )));
             }
             if !names.insert(name.clone()) {
-                return Err(HttpError::bad_request(format!("the query has `{}` twice", name.escape_debug())));
+                return Err(HttpError::bad_request(format!("the query has `{}` twice", excerpt(&name))));
             }
             pairs.push((name, value));
         }
@@ -56,9 +57,8 @@ impl Query {
     /// Returns the revision that the client has.
     pub(super) fn rev(&self) -> Result<Option<u64>, HttpError> {
         let Some(text) = self.text("rev") else { return Ok(None) };
-        let invalid = |_| {
-            HttpError::bad_request(format!("rev=`{}` in the query is not a revision", text.escape_debug()))
-        };
+        let invalid =
+            |_| HttpError::bad_request(format!("rev=`{}` in the query is not a revision", excerpt(text)));
         text.parse().map(Some).map_err(invalid)
     }
 
@@ -66,7 +66,7 @@ impl Query {
     pub(super) fn wait(&self) -> Result<Duration, HttpError> {
         let Some(text) = self.text("wait") else { return Ok(Duration::ZERO) };
         humantime::parse_duration(text).map_err(|_| {
-            let text = text.escape_debug();
+            let text = excerpt(text);
             HttpError::bad_request(format!("wait=`{text}` in the query must be a time such as 55s or 500ms"))
         })
     }
@@ -79,7 +79,7 @@ impl Query {
                 "stale" => stale = true,
                 "last_seen" => last_seen = true,
                 other => {
-                    let other = other.escape_debug();
+                    let other = excerpt(other);
                     let error = format!("include=`{other}` in the query must be stale, last_seen or both");
                     return Err(HttpError::bad_request(error));
                 }
