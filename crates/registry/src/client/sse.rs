@@ -9,9 +9,13 @@ pub(super) struct Event {
     /// The event's type; `message` if none is given.
     pub(super) name: String,
     pub(super) data: String,
-    /// The last id up to and including this event.
+    /// The last id up to and including this event, if it has at most [`MAX_ID`] bytes: events that came together are kept
+    /// together, each with its own.
     pub(super) id: Option<String>,
 }
+
+/// The maximum length of an id that is kept, in bytes.
+pub(super) const MAX_ID: usize = 256;
 
 /// An incremental decoder.
 #[derive(Debug)]
@@ -52,7 +56,7 @@ impl EventDecoder {
             }
             let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
             let part = &bytes[..end.unwrap_or(bytes.len())];
-            if self.line.len() + self.data.len() + part.len() > self.limit {
+            if self.line.len() + self.name.len() + self.data.len() + part.len() > self.limit {
                 return Err(format!("an event is longer than {} bytes", self.limit));
             }
             self.line.extend_from_slice(part);
@@ -82,7 +86,8 @@ impl EventDecoder {
                 }
                 self.data.push_str(value);
             }
-            "id" if !value.contains('\0') => self.id = Some(value.to_owned()),
+            // One that is too long does not stand for the one before: the events of both would be mixed up.
+            "id" if !value.contains('\0') => self.id = (value.len() <= MAX_ID).then(|| value.to_owned()),
             // Comments, which have an empty name; `retry`, because this client has its own pauses; unknown fields.
             _ => {}
         }
@@ -137,6 +142,16 @@ mod tests {
         // The limit is for one event, not for all of them.
         let mut events = EventDecoder::new(1000);
         assert!((0..2000).all(|_| events.decode(b"data: x\n\n").unwrap().len() == 1));
+    }
+
+    #[test]
+    fn long_id_is_not_kept_with_each_event() {
+        let mut events = EventDecoder::new(1 << 20);
+        let text = format!("id: {}\n{}", "i".repeat(MAX_ID + 1), "data: x\n\n".repeat(1000));
+        let decoded = events.decode(text.as_bytes()).unwrap();
+        assert!(decoded.len() == 1000 && decoded.iter().all(|event| event.id.is_none()));
+        let decoded = events.decode(format!("id: {}\ndata: x\n\n", "i".repeat(MAX_ID)).as_bytes()).unwrap();
+        assert_eq!(decoded[0].id.as_ref().map(String::len), Some(MAX_ID));
     }
 
     #[test]

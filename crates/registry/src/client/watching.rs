@@ -18,8 +18,6 @@ use crate::wire::event;
 
 const EVENT_STREAM: &str = "text/event-stream";
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// The maximum length of an event's id that is sent back, in bytes.
-const MAX_EVENT_ID: usize = 256;
 
 /// The end of a watch, with its cause.
 pub(super) enum WatchEnd {
@@ -140,7 +138,6 @@ impl<'s, 'a> Watch<'s, 'a> {
         for Event { name, data, id } in decoder.decode(bytes)? {
             let applied = self.on_event(&name, data, update).await;
             update = applied.map_err(|error| format!("event `{name}`: {error}"))?;
-            let id = id.filter(|id| id.len() <= MAX_EVENT_ID);
             self.state.last_event = id.and_then(|id| HeaderValue::try_from(id).ok()).filter(|_| !update.lost);
         }
         Ok(update)
