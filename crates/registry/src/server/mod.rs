@@ -40,6 +40,7 @@ mod registry;
 mod shared_store;
 mod snapshot_file;
 mod snapshot_lines;
+mod snapshot_link;
 mod snapshot_lock;
 mod snapshots;
 mod state;

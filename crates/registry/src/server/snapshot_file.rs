@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use farcall_protocol::text::parse_error;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Receiver;
 use tracing::warn;
@@ -17,6 +18,7 @@ use super::error::OpenError;
 use super::snapshot_lines::{self, Lines};
 use super::snapshot_lock::SnapshotLock;
 use super::store::{SavedInstance, SavedStore};
+use crate::excerpt::excerpt;
 use crate::wire::Timestamp;
 
 /// The name of the format, which distinguishes snapshots from other JSON files.
@@ -222,10 +224,10 @@ fn check_regular(metadata: &Metadata) -> io::Result<()> {
 /// Parses a snapshot; the error is a message for the log.
 pub(super) fn parse(bytes: &[u8]) -> Result<(SavedStore, Lines), String> {
     let mut headers = serde_json::Deserializer::from_slice(bytes).into_iter::<Header>();
-    let header = headers.next().ok_or("it is empty")?.map_err(|error| error.to_string())?;
+    let header = headers.next().ok_or("it is empty")?.map_err(|error| parse_error(&error))?;
     let (document, rest) = bytes.split_at(headers.byte_offset());
     if header.format != FORMAT {
-        return Err(format!("its format is `{}` instead of `{FORMAT}`", header.format.escape_default()));
+        return Err(format!("its format is `{}` instead of `{FORMAT}`", excerpt(&header.format)));
     }
     if !(1..=VERSION).contains(&header.version) {
         return Err(format!(
@@ -236,7 +238,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(SavedStore, Lines), String> {
     if header.version == 1 && !rest.trim_ascii().is_empty() {
         return Err("there is more after its end".to_owned());
     }
-    let mut saved: SavedStore = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    let mut saved: SavedStore = serde_json::from_slice(document).map_err(|error| parse_error(&error))?;
     for instance in &mut saved.instances {
         instance.registered = instance.registered.clone().check().map_err(|error| error.to_string())?;
     }

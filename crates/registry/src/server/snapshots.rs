@@ -18,6 +18,7 @@ use super::metrics::Metrics;
 use super::shared_store::{SharedStore, StoreVersion};
 use super::snapshot_file::{self, Part, Written};
 use super::snapshot_lines::{self, SavedChange};
+use super::snapshot_link::follow_links;
 use super::snapshot_lock::SnapshotLock;
 use super::store::{SavedStore, Unsaved};
 use crate::wire::{InstanceName, SnapshotStatus, Timestamp};
@@ -74,9 +75,12 @@ pub(super) struct SaveFailed;
 
 impl Snapshots {
     /// Locks the snapshot, and reads it if there is one.
-    pub(super) async fn open(file: PathBuf) -> Result<(Self, Option<SavedStore>), OpenError> {
+    pub(super) async fn open(path: PathBuf) -> Result<(Self, Option<SavedStore>), OpenError> {
+        let unusable = |error| OpenError::Snapshot { path: path.clone(), error: io::Error::other(error) };
+        let named = path.clone();
+        let followed = spawn_blocking(move || follow_links(&named)).await.map_err(unusable)?;
+        let file = followed.map_err(|error| OpenError::Snapshot { path: path.clone(), error })?;
         let path = file.clone();
-        let unusable = |error| OpenError::Snapshot { path: file.clone(), error: io::Error::other(error) };
         // Before anything is created next to it.
         let checked = spawn_blocking(move || snapshot_file::check(&path)).await;
         checked.unwrap_or_else(|error| Err(unusable(error)))?;
