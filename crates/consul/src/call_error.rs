@@ -52,6 +52,9 @@ impl From<BodyError> for CallError {
         match error {
             BodyError::Broken(error) => Self::unreachable(&error),
             BodyError::TooLong(limit) => Self::TooLong(limit),
+            BodyError::Compressed(name) => {
+                Self::InvalidAnswer(format!("it is compressed ({name}), which was not asked for"))
+            }
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use farcall_discovery::source::http::{self, read_body};
+use farcall_discovery::source::http::{self, error_body, read_body};
 use farcall_discovery::source::{Token, aside, first_line};
 use farcall_protocol::EscapedText;
+use farcall_protocol::text::parse_error;
 use farcall_tls::client_config;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::HeaderMap;
@@ -70,13 +71,8 @@ impl Client {
             let response = self.send(Method::GET, path, query, None::<&()>).await?;
             let headers = response.headers().clone();
             let bytes = read_body(response, MAX_ANSWER_BYTES).await?;
-            let body = aside(bytes.len(), move || {
-                serde_json::from_slice(&bytes).map_err(|error| {
-                    let beginning = excerpt(&String::from_utf8_lossy(&bytes[..bytes.len().min(200)]));
-                    CallError::InvalidAnswer(format!("{error}, in `{beginning}`"))
-                })
-            });
-            Ok(Answer { headers, body: body.await? })
+            let body = aside(bytes.len(), move || parse(&bytes)).await?;
+            Ok(Answer { headers, body })
         };
         timeout(limit, answer).await.unwrap_or(Err(CallError::Timeout(limit)))
     }
@@ -119,7 +115,7 @@ impl Client {
             return Ok(response);
         }
         const MAX_ERROR_BYTES: usize = 64 * 1024; // a sentence is enough
-        let body = read_body(response, MAX_ERROR_BYTES).await?;
+        let body = error_body(response, MAX_ERROR_BYTES).await;
         let message = excerpt(&String::from_utf8_lossy(&body));
         Err(CallError::Refused { status: status.as_u16(), message })
     }
@@ -128,4 +124,26 @@ impl Client {
 /// Writes a name as one segment of a path.
 pub(crate) fn segment(name: &str) -> impl std::fmt::Display {
     utf8_percent_encode(name, SEGMENT)
+}
+
+fn parse<A: DeserializeOwned>(body: &[u8]) -> Result<A, CallError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let beginning = excerpt(&String::from_utf8_lossy(&body[..body.len().min(200)]));
+        CallError::InvalidAnswer(format!("{}, in `{beginning}`", parse_error(&error)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_mistake_is_told_by_its_beginning_and_its_place() {
+        let text = format!("[\"{}\"]", "x".repeat(1 << 20));
+        let mistake = parse::<Vec<u16>>(text.as_bytes()).unwrap_err().to_string();
+        assert!(
+            mistake.len() < 600 && mistake.contains("expected u16 at line 1 column 1048579"),
+            "{mistake}"
+        );
+    }
 }

@@ -203,6 +203,33 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_are_no_ports_and_no_weights_cost_the_others_nothing() {
+        for (weight, expected) in [
+            (json!(0), 0),
+            (json!(-1), 0),
+            (json!(65_536), u16::MAX),
+            (json!(u64::MAX), u16::MAX),
+            (json!(1.5), 1),
+            (json!(1e300), u16::MAX),
+            (json!(-1e300), 0),
+            (json!(null), 0),
+            (json!("7"), 0),
+            (json!({}), 0),
+        ] {
+            let mut entry = web(json!([]));
+            entry["Service"]["Weights"]["Passing"] = weight.clone();
+            assert_eq!(read(entry).unwrap().unwrap().weight, expected, "{weight}");
+        }
+        for port in
+            [json!(0), json!(-1), json!(65_536), json!(u64::MAX), json!(80.5), json!(null), json!("80")]
+        {
+            let mut entry = web(json!([]));
+            entry["Service"]["Port"] = port;
+            assert!(read(entry).unwrap_err().contains("cannot be dialed"));
+        }
+    }
+
+    #[test]
     fn metadata_that_consul_does_not_take_is_refused() {
         let instance = |key: &str, value: &str| {
             let mut instance = Instance::new("Arith", "10.0.0.1:1".parse().unwrap());

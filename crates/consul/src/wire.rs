@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// A service with its check, as it is registered.
 #[derive(Debug, Serialize)]
@@ -32,7 +33,9 @@ pub(crate) struct Check {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Weights {
+    #[serde(deserialize_with = "clamped")]
     pub(crate) passing: u16,
+    #[serde(deserialize_with = "clamped")]
     pub(crate) warning: u16,
 }
 
@@ -60,8 +63,9 @@ pub(crate) struct Service {
     pub(crate) id: String,
     #[serde(default)]
     pub(crate) address: String,
-    #[serde(default)]
-    pub(crate) port: u32,
+    /// Zero if it is none.
+    #[serde(default, deserialize_with = "port_or_zero")]
+    pub(crate) port: u16,
     #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) tags: Vec<String>,
     #[serde(default, deserialize_with = "null_is_empty")]
@@ -78,6 +82,20 @@ pub(crate) struct CheckStatus {
     pub(crate) id: String,
     #[serde(default)]
     pub(crate) status: String,
+}
+
+/// Reads a whole number as the nearest one that is a weight; any other value is zero. One instance that was registered with nonsense
+/// costs the others nothing.
+fn clamped<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let largest = |weight: u64| u16::try_from(weight).unwrap_or(u16::MAX);
+    Ok(value.as_u64().map(largest).or_else(|| value.as_f64().map(|weight| weight as u16)).unwrap_or(0))
+}
+
+/// Reads a port; any other value is zero, which cannot be dialed.
+fn port_or_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(value.as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(0))
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(

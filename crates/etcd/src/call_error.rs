@@ -67,6 +67,9 @@ impl From<BodyError> for CallErrorKind {
         match error {
             BodyError::Broken(error) => Self::unreachable(&error),
             BodyError::TooLong(limit) => Self::TooLong(limit),
+            BodyError::Compressed(name) => {
+                Self::InvalidAnswer(format!("it is compressed ({name}), which was not asked for"))
+            }
         }
     }
 }

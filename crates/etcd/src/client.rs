@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall_discovery::source::http::{self, read_body};
+use farcall_discovery::source::http::{self, error_body, read_body};
 use farcall_discovery::source::{self, check_token};
+use farcall_protocol::text::parse_error;
 use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::Serialize;
@@ -221,7 +222,7 @@ impl Client {
         }
         // Pages of errors may be long; a sentence is enough.
         const MAX_ERROR_BYTES: usize = 64 * 1024;
-        Err(CallErrorKind::refused(status.as_u16(), &read_body(response, MAX_ERROR_BYTES).await?))
+        Err(CallErrorKind::refused(status.as_u16(), &error_body(response, MAX_ERROR_BYTES).await))
     }
 
     /// Returns the token; `None` if etcd requires none.
@@ -263,6 +264,10 @@ impl Client {
 fn parse<A: DeserializeOwned>(body: &[u8]) -> Result<A, CallErrorKind> {
     serde_json::from_slice(body).map_err(|error| {
         let beginning = String::from_utf8_lossy(&body[..body.len().min(200)]);
-        CallErrorKind::InvalidAnswer(format!("{error}, in `{}`", crate::call_error::excerpt(&beginning)))
+        CallErrorKind::InvalidAnswer(format!(
+            "{}, in `{}`",
+            parse_error(&error),
+            crate::call_error::excerpt(&beginning)
+        ))
     })
 }

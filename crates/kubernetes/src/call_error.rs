@@ -30,6 +30,10 @@ pub(crate) enum CallError {
     TooLong(usize),
     #[error("there are more than {0} EndpointSlices")]
     TooManySlices(usize),
+    #[error("its EndpointSlices have more than {0} bytes")]
+    TooManyBytes(usize),
+    #[error("the list was not complete within {}", HumanDuration(*.0))]
+    ListTimeout(Duration),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -91,6 +95,9 @@ impl From<BodyError> for CallError {
         match error {
             BodyError::Broken(error) => Self::unreachable(&error),
             BodyError::TooLong(limit) => Self::TooLong(limit),
+            BodyError::Compressed(name) => {
+                Self::InvalidAnswer(format!("it is compressed ({name}), which was not asked for"))
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use farcall_discovery::source::aside;
-use farcall_discovery::source::http::read_body;
+use farcall_discovery::source::http::{error_body, read_body};
+use farcall_protocol::text::parse_error;
 use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
 use reqwest::{Response, Url};
 use tokio::time::timeout;
@@ -52,16 +53,24 @@ impl Client {
         }
         let answer =
             self.within_limit(async { Ok(read_body(self.get(url).await?, MAX_ANSWER_BYTES).await?) }).await?;
-        let list: SliceList = aside(answer.len(), move || {
+        let bytes = answer.len();
+        let mut list: SliceList = aside(bytes, move || {
             serde_json::from_slice(&answer).map_err(|error| {
                 let beginning = excerpt(&String::from_utf8_lossy(&answer[..answer.len().min(300)]));
-                CallError::InvalidAnswer(format!("{error}, in `{beginning}`"))
+                CallError::InvalidAnswer(format!("{}, in `{beginning}`", parse_error(&error)))
             })
         })
         .await?;
-        if list.kind != "EndpointSliceList" || list.metadata.resource_version.is_empty() {
+        if list.kind != "EndpointSliceList" {
             let kind = excerpt(&list.kind);
             return Err(CallError::InvalidAnswer(format!("it is no EndpointSliceList, but `{kind}`")));
+        }
+        if list.metadata.resource_version.is_empty() {
+            return Err(CallError::InvalidAnswer("the list has no resourceVersion".to_owned()));
+        }
+        let each = bytes / list.items.len().max(1);
+        for slice in &mut list.items {
+            slice.bytes = each;
         }
         Ok(list)
     }
@@ -105,7 +114,7 @@ impl Client {
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         const MAX_ERROR_BYTES: usize = 64 * 1024; // a sentence is enough
-        Err(CallError::refused(status.as_u16(), retry_after, &read_body(response, MAX_ERROR_BYTES).await?))
+        Err(CallError::refused(status.as_u16(), retry_after, &error_body(response, MAX_ERROR_BYTES).await))
     }
 
     async fn within_limit<T>(

@@ -10,13 +10,13 @@ use std::time::Duration;
 use farcall_discovery::source::{self, Outage};
 use farcall_discovery::{Backoff, Discovery, Jitter, Publisher, SourceError, other_services};
 use farcall_transport::Scheme;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
 use crate::call_error::CallError;
 use crate::client::{Client, SERVICE_LABEL};
 use crate::error::{KubernetesOptionsError, NameKind, check_name};
-use crate::limits::MAX_SLICES;
+use crate::limits::{LIST_TIME_FACTOR, MAX_SERVICE_BYTES, MAX_SERVICE_NAME, MAX_SLICES};
 use crate::options::KubernetesOptions;
 use crate::slice_table::{Selection, SliceTable};
 use crate::watch::{Watch, WatchEvent};
@@ -40,7 +40,7 @@ const LASTING: Duration = Duration::from_secs(10);
 /// is not an API server's, the last list stays in force,
 /// [`EndpointList::failing`](farcall_discovery::EndpointList::failing) has the reason, and it is tried again after
 /// 0.5 s, 1 s … 15 s, of which a random half to whole is waited, or when the API server says (`Retry-After`, up to 60 s).
-/// At most 100,000 endpoints are used, and with more than 10,000 slices the list is not taken.
+/// At most 100,000 endpoints are used; with more than 10,000 slices, or more than 256 MiB of JSON in them, the list is not taken.
 ///
 /// With the schemes `tls`, `https` and `wss` servers are dialed by their IP addresses. Certificates are seldom issued for those:
 /// set the name that they have in the client's TLS settings.
@@ -160,16 +160,27 @@ impl Discovery for KubernetesDiscovery {
 
 /// Returns the services that the slices are of.
 fn services_of(slices: Vec<Slice>) -> impl Iterator<Item = String> {
-    slices.into_iter().filter_map(|mut slice| slice.metadata.labels.remove(SERVICE_LABEL))
+    let names = slices.into_iter().filter_map(|mut slice| slice.metadata.labels.remove(SERVICE_LABEL));
+    names.filter(|name| name.len() <= MAX_SERVICE_NAME)
 }
 
-/// Lists all slices, of a service or of the namespace, and hands over each page as it comes. Returns their version.
+/// Lists all slices, of a service or of the namespace, and hands over each page as it comes, within limits of number, bytes and
+/// time. Returns their version.
 async fn list_pages(
+    client: &Client,
+    service: Option<&str>,
+    each: impl FnMut(Vec<Slice>),
+) -> Result<String, CallError> {
+    let limit = client.request_timeout().saturating_mul(LIST_TIME_FACTOR);
+    timeout(limit, all_pages(client, service, each)).await.unwrap_or(Err(CallError::ListTimeout(limit)))
+}
+
+async fn all_pages(
     client: &Client,
     service: Option<&str>,
     mut each: impl FnMut(Vec<Slice>),
 ) -> Result<String, CallError> {
-    let (mut listed, mut after, mut limit) = (0, String::new(), PAGE);
+    let (mut listed, mut bytes, mut after, mut limit) = (0, 0, String::new(), PAGE);
     loop {
         let page = match client.list(service, limit, &after).await {
             Err(CallError::TooLong(_)) if limit > 1 => {
@@ -178,9 +189,15 @@ async fn list_pages(
             }
             outcome => outcome?,
         };
-        listed += page.items.len();
+        // A page without slices counts as one, so that pages end.
+        listed += page.items.len().max(1);
         if listed > MAX_SLICES {
             return Err(CallError::TooManySlices(MAX_SLICES));
+        }
+        // Of a whole namespace, only the names are kept.
+        bytes += page.items.iter().map(|slice| slice.bytes).sum::<usize>();
+        if service.is_some() && bytes > MAX_SERVICE_BYTES {
+            return Err(CallError::TooManyBytes(MAX_SERVICE_BYTES));
         }
         each(page.items);
         if page.metadata.r#continue.is_empty() {
@@ -296,6 +313,9 @@ impl KubernetesDiscovery {
             };
             if self.table.len() > MAX_SLICES {
                 return Err(CallError::TooManySlices(MAX_SLICES));
+            }
+            if self.table.bytes() > MAX_SERVICE_BYTES {
+                return Err(CallError::TooManyBytes(MAX_SERVICE_BYTES));
             }
             // Published before the end of the watch is handled: listing again may take long.
             self.publish(publisher);

@@ -25,6 +25,8 @@ pub(crate) struct Selection {
 #[derive(Debug, Default)]
 pub(crate) struct SliceTable {
     slices: BTreeMap<String, Slice>,
+    /// The bytes of JSON that they were read from.
+    bytes: usize,
 }
 
 /// No slice has the port.
@@ -50,15 +52,28 @@ struct Found {
 impl SliceTable {
     /// Puts all that was listed in place of what was known.
     pub(crate) fn replace(&mut self, slices: Vec<Slice>) {
-        self.slices = slices.into_iter().map(|slice| (slice.metadata.name.clone(), slice)).collect();
+        *self = Self::default();
+        for slice in slices {
+            self.put(slice);
+        }
     }
 
     pub(crate) fn put(&mut self, slice: Slice) {
-        self.slices.insert(slice.metadata.name.clone(), slice);
+        self.bytes += slice.bytes;
+        if let Some(before) = self.slices.insert(slice.metadata.name.clone(), slice) {
+            self.bytes -= before.bytes;
+        }
     }
 
     pub(crate) fn delete(&mut self, slice: &Slice) {
-        self.slices.remove(&slice.metadata.name);
+        if let Some(before) = self.slices.remove(&slice.metadata.name) {
+            self.bytes -= before.bytes;
+        }
+    }
+
+    /// Returns the number of bytes of JSON that the slices were read from.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn len(&self) -> usize {

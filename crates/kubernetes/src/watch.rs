@@ -1,6 +1,7 @@
 //! [`Watch`]: the events of one watch as they arrive, a line for each.
 
 use bytes::{Buf, BytesMut};
+use farcall_protocol::text::parse_error;
 use reqwest::Response;
 
 use crate::call_error::{CallError, excerpt};
@@ -73,11 +74,14 @@ impl Watch {
 fn event(line: &[u8]) -> Result<Option<WatchEvent>, CallError> {
     let invalid = |error: serde_json::Error| {
         let beginning = String::from_utf8_lossy(&line[..line.len().min(300)]);
-        CallError::InvalidAnswer(format!("{error}, in the watch's `{}`", excerpt(&beginning)))
+        CallError::InvalidAnswer(format!("{}, in the watch's `{}`", parse_error(&error), excerpt(&beginning)))
     };
     let WatchLine { r#type, object } = serde_json::from_slice(line).map_err(invalid)?;
     Ok(Some(match &*r#type {
-        "ADDED" | "MODIFIED" => WatchEvent::Put(serde_json::from_value(object).map_err(invalid)?),
+        "ADDED" | "MODIFIED" => {
+            let slice: Slice = serde_json::from_value(object).map_err(invalid)?;
+            WatchEvent::Put(Slice { bytes: line.len(), ..slice })
+        }
         "DELETED" => WatchEvent::Delete(serde_json::from_value(object).map_err(invalid)?),
         "BOOKMARK" => {
             let bookmark: Bookmark = serde_json::from_value(object).map_err(invalid)?;
@@ -101,6 +105,13 @@ mod tests {
         assert!(matches!(event(gone), Err(CallError::Expired(message)) if message == "too old"));
         let failed = br#"{"type":"ERROR","object":{"kind":"Status","code":500,"message":"no"}}"#;
         assert!(matches!(event(failed), Err(CallError::Refused { status: 500, .. })));
+    }
+
+    #[test]
+    fn long_mistake_is_told_by_its_beginning_and_its_place() {
+        let line = format!(r#"{{"type":"ADDED","object":{{"metadata":"{}"}}}}"#, "x".repeat(1 << 20));
+        let mistake = event(line.as_bytes()).unwrap_err().to_string();
+        assert!(mistake.len() < 700 && mistake.contains("expected struct SliceMeta"), "{mistake}");
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub(crate) struct ListMeta {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Slice {
+    /// The bytes of JSON that it was read from, at least.
+    #[serde(skip)]
+    pub(crate) bytes: usize,
     pub(crate) metadata: SliceMeta,
     #[serde(default)]
     pub(crate) address_type: String,
@@ -101,7 +104,8 @@ pub(crate) struct SlicePort {
     pub(crate) name: String,
     /// TCP if it is left out.
     pub(crate) protocol: Option<String>,
-    /// Left out: any port, which cannot be dialed.
+    /// Left out, or no port: it cannot be dialed.
+    #[serde(default, deserialize_with = "port_or_none")]
     pub(crate) port: Option<u16>,
 }
 
@@ -127,6 +131,12 @@ pub(crate) struct Status {
     pub(crate) reason: String,
     #[serde(default)]
     pub(crate) message: String,
+}
+
+/// Reads a port; any other value is none, and costs the others of the list nothing.
+fn port_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(value.as_u64().and_then(|port| u16::try_from(port).ok()))
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(

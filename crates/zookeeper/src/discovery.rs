@@ -212,21 +212,18 @@ impl ZookeeperDiscovery {
         if names.len() > MAX_NODES {
             return Err(CallError::TooMany { servers: session.servers(), limit: MAX_NODES });
         }
+        let service = &self.path;
         let reads = names.into_iter().map(|name| {
-            let path = format!("{}/{name}", self.path);
+            let path = format!("{service}/{name}");
             async move {
                 let data = session.find(&path, session.client().get_data(&path)).await;
                 (name, data)
             }
         });
         let mut reads = stream::iter(reads).buffer_unordered(READS_AT_ONCE);
-        let mut read = Vec::new();
+        // Data is read as it comes: that of all nodes would be gigabytes.
         while let Some((name, data)) = reads.next().await {
-            read.push((name, data?));
-        }
-        drop(reads);
-        for (name, data) in read {
-            match data {
+            match data? {
                 Some((data, stat)) => self.listing.put(&name, &data, stat.czxid, stat.mzxid),
                 None => self.listing.remove(&name),
             }

@@ -4,7 +4,9 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farcall_protocol::text::excerpt;
 use farcall_tls::{Pem, TlsError, add_roots, add_system_roots, in_words};
+use reqwest::header::{CONTENT_ENCODING, HeaderName, LOCATION};
 use reqwest::{Client, Response, Url, redirect};
 use rustls::{ClientConfig, RootCertStore};
 use tracing::warn;
@@ -25,7 +27,12 @@ pub enum BodyError {
     Broken(reqwest::Error),
     /// The body is longer than this many bytes.
     TooLong(usize),
+    /// The body is compressed in this way, which was not asked for.
+    Compressed(String),
 }
+
+/// The characters of a header that an error shows.
+const MAX_HEADER_CHARS: usize = 160;
 
 /// Parses the URL of a source. `instead` goes on with the sentence about a user and a password in it.
 ///
@@ -89,7 +96,11 @@ pub fn client(tls: ClientConfig) -> reqwest::Result<Client> {
 /// # Errors
 ///
 /// [`BodyError::TooLong`]: the body has more than `limit` bytes. [`BodyError::Broken`]: the connection broke.
+/// [`BodyError::Compressed`]: a proxy on the way has compressed it, or the source is another one.
 pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
+    if let Some(encoding) = header(&response, &CONTENT_ENCODING).filter(|name| name != "identity") {
+        return Err(BodyError::Compressed(encoding));
+    }
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(BodyError::TooLong(limit));
     }
@@ -101,6 +112,29 @@ pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, 
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// Returns what an answer that is no success says: where a redirect leads, and otherwise the first `limit` bytes of the body. The status
+/// suffices without it, so a body that breaks off is no error.
+pub async fn error_body(mut response: Response, limit: usize) -> Vec<u8> {
+    if let Some(target) = header(&response, &LOCATION).filter(|_| response.status().is_redirection()) {
+        return format!("a redirect to {target}, which is not followed").into_bytes();
+    }
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let rest = limit - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(rest)]);
+        if body.len() == limit {
+            break;
+        }
+    }
+    body
+}
+
+/// Returns the beginning of a header, escaped.
+fn header(response: &Response, name: &HeaderName) -> Option<String> {
+    let value = response.headers().get(name)?;
+    Some(excerpt(&String::from_utf8_lossy(value.as_bytes()), MAX_HEADER_CHARS))
 }
 
 /// Describes the failure of a request without a complete answer by its innermost cause, such as `Connection refused`.
@@ -122,7 +156,48 @@ pub fn innermost_cause(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Returns a response with this status, header and body.
+    async fn response(status: u16, header: &str, body: &str) -> Response {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let text = format!("HTTP/1.1 {status} x\r\n{header}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+        });
+        let tls = farcall_tls::client_config(RootCertStore::empty(), None, &[]).unwrap();
+        client(tls).unwrap().get(url).send().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn error_is_told_by_its_beginning_or_by_where_it_leads() {
+        let long = "x".repeat(100);
+        for (status, header, body, expected) in [
+            (500, "a: b", "gone", "gone"),
+            (500, "a: b", &*long, "xxxxxxxxxx"),
+            (500, "location: /x", "gone", "gone"),
+            (302, "location: /x", "", "a redirect to /x, which is not followed"),
+            (302, "a: b", "gone", "gone"),
+        ] {
+            let told = error_body(response(status, header, body).await, 10).await;
+            assert_eq!(String::from_utf8(told).unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn compressed_and_long_bodies_are_refused() {
+        let read = async |header, body| read_body(response(200, header, body).await, 4).await;
+        let compressed = read("content-encoding: gzip", "").await;
+        assert!(matches!(compressed, Err(BodyError::Compressed(name)) if name == "gzip"));
+        assert_eq!(read("content-encoding: identity", "abcd").await.unwrap(), b"abcd");
+        assert!(matches!(read("a: b", "abcde").await, Err(BodyError::TooLong(4))));
+    }
 
     #[test]
     fn unusable_urls_are_refused_with_a_reason() {

@@ -179,3 +179,29 @@ fn what_cannot_be_dialed_is_left_out() {
     ]);
     assert_eq!(told(&table, &selection()), [is("10.0.0.1:7001", Up), is("db.example:7001", Up)]);
 }
+
+#[test]
+fn port_that_is_none_costs_the_others_nothing() {
+    for port in [json!(0), json!(65_536), json!(-1), json!(1.5), json!("7001"), json!(null), json!([])] {
+        let ports = json!([{"name": "rpc", "port": port}]);
+        let table = table(vec![
+            slice("a", "IPv4", ports, json!([{"addresses": ["10.0.0.1"]}])),
+            slice("b", "IPv4", rpc(), json!([{"addresses": ["10.0.0.2"]}])),
+        ]);
+        assert_eq!(told(&table, &selection()), [is("10.0.0.2:7001", Up)]);
+    }
+}
+
+#[test]
+fn bytes_are_those_of_the_slices_that_are_there() {
+    let sized = |name: &str, bytes| Slice { bytes, ..slice(name, "IPv4", rpc(), json!([])) };
+    let mut table = table(vec![sized("a", 100), sized("b", 200), sized("b", 50)]);
+    assert_eq!(table.bytes(), 150);
+    table.put(sized("a", 7));
+    assert_eq!(table.bytes(), 57);
+    table.delete(&sized("a", 1000));
+    table.delete(&sized("c", 1000));
+    assert_eq!(table.bytes(), 50);
+    table.replace(Vec::new());
+    assert_eq!(table.bytes(), 0);
+}
