@@ -31,8 +31,8 @@ const MAX_HEADER_TIMEOUT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60
 /// is cancelled; then the connection ends after its current request.
 ///
 /// `header_timeout` limits the time for the head of a request and the pause before it; `None` means
-/// no limit. A head of more than 64 KiB is answered with 431, and the connection ends; it ends as well if the heads of over
-/// 8 KiB of all connections take more than 64 MiB of memory, half of it for one peer. A handler may upgrade the connection with
+/// no limit. A head of more than 64 KiB is answered with 431, and the connection ends; so is one of over 8 KiB if those
+/// of all connections take more than 64 MiB of memory, half of it for one peer. A handler may upgrade the connection with
 /// hyper's `OnUpgrade`, of which [`HttpStream::unwrap`] returns the stream. `activity` is told when requests are under
 /// way.
 ///

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::byte_shares::HeldBytes;
+use crate::head_refusal::HeadRefusal;
 
 /// The memory of hyper's buffer for each byte of a head: a buffer grows to twice its size.
 const MEMORY_PER_BYTE: usize = 2;
@@ -22,11 +23,15 @@ const MAX_BODY_READ: usize = 16 * 1024;
 
 /// The stream of a connection that [`serve_http1`](crate::serve_http1) serves.
 ///
-/// Reading fails if too much is held of the heads of all connections, or of those of one peer.
+/// If too much is held of the heads of all connections, or of those of one peer, the request is answered with 431, and reading
+/// fails once the peer has closed its side.
 #[derive(Debug)]
 pub struct HttpStream<I> {
     io: I,
     heads: Arc<HeadMemory>,
+    /// All that hyper has written was flushed, so that an answer may stand behind it.
+    is_flushed: bool,
+    refusal: Option<HeadRefusal>,
 }
 
 /// The memory that the heads of a connection take.
@@ -56,7 +61,7 @@ pub(crate) struct HeadGuard(Arc<HeadMemory>);
 
 impl<I: Unpin + AsyncRead + AsyncWrite + Send + 'static> HttpStream<I> {
     pub(crate) const fn new(io: I, heads: Arc<HeadMemory>) -> Self {
-        Self { io, heads }
+        Self { io, heads, is_flushed: true, refusal: None }
     }
 
     /// Returns the stream below HTTP, and what was read of it behind the last head, of a connection that
@@ -99,6 +104,8 @@ impl HeadMemory {
             return Ok(());
         }
         let limit = state.held.limit();
+        // Less is always held.
+        let _ = state.held.resize(0);
         let text = format!(
             "the memory for the heads of requests is full: {limit} bytes, half of them for one client"
         );
@@ -131,12 +138,17 @@ impl Drop for HeadGuard {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for HttpStream<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for HttpStream<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(refusal) = &mut this.refusal {
+            return refusal.poll(&mut this.io, cx).map(Err);
+        }
+        let begin = buf.filled().len();
         let is_request = self.heads.lock().phase == Phase::Request;
         let (polled, read) = if is_request && buf.remaining() > MAX_BODY_READ {
             let mut part = ReadBuf::new(buf.initialize_unfilled_to(MAX_BODY_READ));
@@ -145,24 +157,33 @@ impl<I: AsyncRead + Unpin> AsyncRead for HttpStream<I> {
             buf.advance(read);
             (polled, read)
         } else {
-            let before = buf.filled().len();
             let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-            (polled, buf.filled().len() - before)
+            (polled, buf.filled().len() - begin)
         };
-        match polled {
-            Poll::Ready(Ok(())) => Poll::Ready(self.heads.count(read)),
-            other => other,
+        if !matches!(polled, Poll::Ready(Ok(()))) {
+            return polled;
+        }
+        let this = &mut *self;
+        match this.heads.count(read) {
+            Err(error) if this.is_flushed => {
+                buf.set_filled(begin);
+                this.refusal.insert(HeadRefusal::new(error)).poll(&mut this.io, cx).map(Err)
+            }
+            counted => Poll::Ready(counted),
         }
     }
 }
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for HttpStream<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_flushed = false;
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.is_flushed |= matches!(flushed, Poll::Ready(Ok(())));
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -174,6 +195,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for HttpStream<I> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.is_flushed = false;
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
@@ -238,12 +260,18 @@ mod tests {
             }
         }
 
-        /// Sends a request, and returns `true` if it is answered with 200.
-        async fn is_served(&mut self, text: &str) -> bool {
+        /// Sends a request, and returns the status of the response, if there is one.
+        async fn status(&mut self, text: &str) -> Option<String> {
             self.send(text).await;
             let mut answer = [0; 12];
-            let read = timeout(Duration::from_secs(1), self.0.read_exact(&mut answer)).await;
-            read.is_ok_and(|read| read.is_ok()) && answer == *b"HTTP/1.1 200"
+            let read = timeout(Duration::from_millis(1), self.0.read_exact(&mut answer)).await;
+            read.ok()?.ok()?;
+            Some(String::from_utf8_lossy(&answer[9..]).into_owned())
+        }
+
+        /// Sends a request, and returns `true` if it is answered with 200.
+        async fn is_served(&mut self, text: &str) -> bool {
+            self.status(text).await.as_deref() == Some("200")
         }
     }
 
@@ -251,14 +279,14 @@ mod tests {
         format!("GET {path} HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(bytes))
     }
 
-    /// Sends a head on each of many connections of a peer, and returns those that were not closed.
+    /// Sends a head on each of many connections of a peer, and returns those that were not refused.
     async fn open(table: &ConnectionTable, peer: PeerKey, text: &str) -> Vec<Client> {
         let mut clients = Vec::new();
         for _ in 0..400 {
             let mut client = Client::connect(table, peer);
-            client.send(text).await;
-            if !client.1.is_finished() {
-                clients.push(client);
+            match client.status(text).await.as_deref() {
+                None => clients.push(client),
+                Some(status) => assert_eq!(status, "431"),
             }
         }
         clients
@@ -283,6 +311,27 @@ mod tests {
             let mut rest = [0; 4096];
             let _ = timeout(Duration::from_millis(1), client.0.read(&mut rest)).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_head_is_answered_and_the_connection_ends() {
+        let table = ConnectionTable::new(None);
+        let _begun = open(&table, peer(1), &head("/", 60 * KIB)).await;
+        // Behind an answer, too, and the rest of what the peer sends is no request.
+        let mut client = Client::connect(&table, peer(1));
+        let whole = head("/", KIB) + "\r\n\r\n";
+        assert!(client.is_served(&whole).await);
+        let mut rest = [0; 4096];
+        let _ = timeout(Duration::from_millis(1), client.0.read(&mut rest)).await;
+        client.send(&head("/", 60 * KIB)).await;
+        client.send(&format!("\r\n\r\n{whole}")).await;
+        let mut answer = String::new();
+        client.0.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 431 ") && answer.ends_with("has room\n"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1);
+        let Client(stream, serving) = client;
+        drop(stream);
+        serving.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,6 +61,8 @@ mod byte_shares;
 mod connection_table;
 mod hang_up;
 #[cfg(feature = "serve")]
+mod head_refusal;
+#[cfg(feature = "serve")]
 mod http1;
 #[cfg(feature = "serve")]
 mod http_stream;

@@ -53,6 +53,15 @@ enum AllowedAddresses {
     Listening(Vec<IpAddr>),
 }
 
+/// The characters of a header that an error shows.
+const MAX_SHOWN_CHARS: usize = 128;
+
+/// Returns the beginning of a header, escaped.
+fn shown(value: &str) -> String {
+    let rest = if value.chars().nth(MAX_SHOWN_CHARS).is_some() { "…" } else { "" };
+    value.chars().take(MAX_SHOWN_CHARS).flat_map(char::escape_debug).chain(rest.chars()).collect()
+}
+
 /// The reason why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -67,7 +76,7 @@ pub enum OriginError {
     #[error("the header `Host` is not text")]
     HostNotText,
     /// The `Host` header names a host that is not allowed.
-    #[error("`Host: {}` is not this server's: it must be {expected}", host.escape_debug())]
+    #[error("`Host: {}` is not this server's: it must be {expected}", shown(host))]
     ForeignHost {
         /// The header's value.
         host: String,
@@ -75,13 +84,13 @@ pub enum OriginError {
         expected: &'static str,
     },
     /// The `Origin` header names an origin that is not allowed.
-    #[error("`Origin: {}` is a foreign origin and is not allowed", origin.escape_debug())]
+    #[error("`Origin: {}` is a foreign origin and is not allowed", shown(origin))]
     ForeignOrigin {
         /// The header's value.
         origin: String,
     },
     /// The `Referer` header names a page of an origin that is not allowed.
-    #[error("`Referer: {}` is a page of a foreign origin and is not allowed", referer.escape_debug())]
+    #[error("`Referer: {}` is a page of a foreign origin and is not allowed", shown(referer))]
     ForeignReferer {
         /// The header's value.
         referer: String,
@@ -89,7 +98,7 @@ pub enum OriginError {
     /// The browser says that a page of another site made the request.
     #[error(
         "a page of another site made this request (`Sec-Fetch-Site: {}`), which is not allowed",
-        site.escape_debug()
+        shown(site)
     )]
     CrossSite {
         /// The header's value.
