@@ -10,6 +10,7 @@ mod diagnose;
 mod environment;
 mod exit;
 mod failure;
+mod files;
 mod methods;
 mod output;
 mod schema;

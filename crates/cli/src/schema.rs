@@ -2,9 +2,11 @@
 
 use farcall::RpcError;
 use farcall::protocol::describe::SCHEMA;
+use farcall::protocol::text::parse_error;
 use farcall_schema::{Content, Document, ServiceSchema, Type};
 
 use crate::failure::Failure;
+use crate::files::read_document;
 use crate::output::escape::word;
 use crate::session::Session;
 use crate::value::Value;
@@ -24,8 +26,8 @@ pub(crate) async fn of_server_if_any(session: &Session) -> Option<Document> {
 /// Returns the schema of a file.
 pub(crate) fn of_file(path: &std::path::Path) -> Result<Document, Failure> {
     let wrong = |error: String| Failure::usage(format!("{}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let json = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let text = read_document(path)?;
+    let json = serde_json::from_str(&text).map_err(|error| wrong(parse_error(&error)))?;
     Document::from_json(&json).map_err(|error| wrong(error.to_string()))
 }
 

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use farcall::protocol::text::excerpt;
 use serde::Deserialize;
 
 use crate::failure::Failure;
+use crate::files::read_settings;
 
 /// The variable that names another file of contexts.
 const FILE_VARIABLE: &str = "FARCALL_CONTEXTS";
+/// The characters of a line that an error shows.
+const MAX_LINE_CHARS: usize = 160;
 
 /// One context of the file. Flags of the command line replace what is in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -47,8 +51,8 @@ impl Context {
     /// Reads the context of this name from the user's file.
     pub(crate) fn load(name: &str) -> Result<Self, Failure> {
         let path = path()?;
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            Failure::usage(format!("the context @{name}: {}: {error}", path.display()))
+        let text = read_settings(&path).map_err(|error| {
+            Failure::usage(format!("the context @{name}: {error}"))
                 .with_hint("write one like this: [shop] target = \"tls@10.0.0.3:7001\"".to_owned())
         })?;
         let mut contexts =
@@ -84,8 +88,7 @@ impl Context {
 /// The file cannot be read.
 pub(crate) fn names() -> Result<Vec<String>, Failure> {
     let path = path()?;
-    let text = std::fs::read_to_string(&path);
-    let text = text.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let text = read_settings(&path).map_err(Failure::usage)?;
     let contexts = parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     Ok(contexts.into_keys().collect())
 }
@@ -96,7 +99,12 @@ pub(crate) fn names() -> Result<Vec<String>, Failure> {
 ///
 /// The place in the file, and what is wrong there.
 fn parse(text: &str) -> Result<BTreeMap<String, Context>, String> {
-    toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        // It shows the line of the mistake, however long that is.
+        let text = error.to_string();
+        let lines: Vec<_> = text.trim_end().lines().map(|line| excerpt(line, MAX_LINE_CHARS)).collect();
+        lines.join("\n")
+    })
 }
 
 /// Returns the path of the file: that of the variable, or in the user's folder for configuration.
@@ -119,6 +127,12 @@ mod tests {
         let shop = parse(text).unwrap().remove("shop").unwrap().relative_to(Path::new("/etc/f"));
         assert_eq!(shop.ca.as_deref(), Some(Path::new("/etc/f/ca.pem")));
         assert_eq!(shop.metadata["tenant"], "blue");
+    }
+
+    #[test]
+    fn long_line_is_cut_in_the_error() {
+        let error = parse(&format!("[shop]\n{} = 1\n", "x".repeat(100_000))).unwrap_err();
+        assert!(error.len() < 1000 && error.contains("line 2"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use farcall::zookeeper::ZookeeperOptions;
 use super::place::Place;
 use super::secret;
 use crate::failure::Failure;
+use crate::files::MAX_SETTINGS_BYTES;
 
 /// The namespace that `kubectl` has as well, if none is named.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -162,5 +163,5 @@ pub(crate) fn not_a_registry() -> Failure {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+    farcall_tls::read_file(path, MAX_SETTINGS_BYTES).map_err(|error| Failure::usage(error.to_string()))
 }

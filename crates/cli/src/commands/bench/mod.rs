@@ -30,6 +30,7 @@ use super::call::items::JsonLines;
 use crate::environment::Environment;
 use crate::exit::success_if;
 use crate::failure::Failure;
+use crate::files::read_document;
 use crate::methods::find as find_method;
 use crate::output::escape::word;
 use crate::output::json::pretty;
@@ -234,7 +235,6 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 fn read_report(path: &Path) -> Result<Value, Failure> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let text = read_document(path)?;
     arguments::json(&text, &path.display().to_string())
 }

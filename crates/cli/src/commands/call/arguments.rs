@@ -2,6 +2,8 @@
 
 use std::io::Read as _;
 
+use farcall::protocol::text::parse_error;
+
 use crate::failure::Failure;
 use crate::value::Value;
 
@@ -77,7 +79,7 @@ pub(crate) fn json(text: &str, place: &str) -> Result<Value, Failure> {
     serde_json::from_str(text).map_err(|error| {
         let hint = (!text.trim_start().starts_with(['{', '[', '"']))
             .then(|| "a text is name=text, or in quotes as JSON".to_owned());
-        Failure::usage(format!("{place}: no JSON: {error}")).with_hint(hint)
+        Failure::usage(format!("{place}: no JSON: {}", parse_error(&error))).with_hint(hint)
     })
 }
 

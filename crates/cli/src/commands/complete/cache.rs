@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 
 /// The time for which an answer counts: presses of a key in a row ask once, and a new method is there soon.
 const LIFETIME: Duration = Duration::from_secs(10);
+/// The largest answer that is read, in bytes.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// The age from which files are removed, so that the folder does not grow with each target.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
@@ -26,7 +28,7 @@ pub(super) fn load<T: DeserializeOwned>(key: &str) -> Option<T> {
     if age(&path)? > LIFETIME {
         return None;
     }
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&farcall_tls::read_file(&path, MAX_BYTES).ok()?).ok()
 }
 
 /// Stores an answer, and removes old ones. What cannot be stored is asked for again.
