@@ -11,6 +11,7 @@ use farcall_transport::{Dialer, Stream};
 use serde_json::json;
 use support::{Raw, builder, millis, none, secs, stage};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 async fn dial(address: &str) -> Raw<Stream> {
@@ -72,6 +73,28 @@ async fn last_answers_survive_a_close_with_unread_input() {
         }
         client.response().await.value();
     }
+}
+
+#[tokio::test]
+async fn other_tasks_run_while_many_connections_come() {
+    let stage = stage();
+    let server = builder(&stage).listen("tcp@127.0.0.1:0").bind().await.unwrap();
+    let address = server.addresses().next().unwrap().socket_addr().unwrap();
+    // They wait in the queue of the listener.
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        clients.push(TcpStream::connect(address).await.unwrap());
+    }
+    let handle = server.handle();
+    tokio::spawn(server.serve());
+    let mut turns = Vec::new();
+    while handle.connections() < clients.len() {
+        let before = handle.connections();
+        yield_now().await;
+        turns.push(handle.connections() - before);
+    }
+    // The other task may have had two turns in between.
+    assert!(turns.iter().all(|accepted| *accepted <= 2 * 16), "{turns:?}");
 }
 
 /// The test below runs this one in a child process with few file descriptors.

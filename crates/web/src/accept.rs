@@ -10,6 +10,7 @@ use std::time::Duration;
 use farcall_transport::log::{LogThrottle, PeerLogThrottle};
 use farcall_transport::{Listener, PeerAddress, PeerKey, Stream, is_exhaustion, is_transient};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -17,6 +18,9 @@ use tracing::{debug, warn};
 
 use crate::connection_table::{ConnectionActivity, ConnectionTable};
 
+/// The connections that are accepted before others run: the tasks of all of them are ready, each with a head or a handshake
+/// to read, and what becomes ready meanwhile waits for these.
+const ACCEPTED_PER_TURN: usize = 16;
 /// The pause after a failed accept, so that a process without free file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The time between log lines about it.
@@ -106,8 +110,8 @@ impl Connections {
         &self.shutdown
     }
 
-    /// Accepts connections and spawns `serve` for each. Runs until it is dropped, which loses no
-    /// connection: each has its task by then.
+    /// Accepts connections and spawns `serve` for each, 16 of them before other tasks run. Runs until it is dropped, which
+    /// loses no connection: each has its task by then.
     ///
     /// `serve` tells by the [`ConnectionActivity`] when requests are under way, as
     /// [`serve_http1`](crate::serve_http1) does: its future is dropped while none is if another connection needs room.
@@ -118,7 +122,10 @@ impl Connections {
         F: Future<Output = ()> + Send + 'static,
     {
         let pausing = LogThrottle::with_rate(1, ACCEPT_LOG_INTERVAL);
-        loop {
+        for number in 1_usize.. {
+            if number.is_multiple_of(ACCEPTED_PER_TURN) {
+                yield_now().await;
+            }
             match listener.accept().await {
                 Ok((io, peer)) => {
                     let key = L::peer_key(&peer);
@@ -209,6 +216,8 @@ pub struct AbortGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tokio::sync::Notify;
     use tokio::sync::mpsc::{self, UnboundedReceiver};
 
@@ -264,6 +273,28 @@ mod tests {
         let unlimited = Connections::new(None);
         accept_all(&unlimited, 5, std::future::pending::<()>).await;
         assert_eq!(unlimited.tasks.len(), 5);
+    }
+
+    #[tokio::test]
+    async fn other_tasks_run_while_many_connections_come() {
+        let connections = Connections::new(None);
+        let (listener, served) = (numbers(1000), Arc::new(AtomicUsize::new(0)));
+        let accepting = connections.clone();
+        let counter = Arc::clone(&served);
+        connections.spawn_until_shutdown(async move {
+            let serve = |_, _, _| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                std::future::ready(())
+            };
+            accepting.accept(&listener, serve).await;
+        });
+        let mut turns = Vec::new();
+        while served.load(Ordering::Relaxed) < 1000 {
+            let before = served.load(Ordering::Relaxed);
+            yield_now().await;
+            turns.push(served.load(Ordering::Relaxed) - before);
+        }
+        assert!(turns.iter().all(|turn| *turn <= ACCEPTED_PER_TURN), "{turns:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use farcall_transport::{Listener, is_exhaustion, is_transient};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::handle::ServerHandle;
 
+/// The connections that are accepted before other tasks run: each has a handshake to read, and what becomes ready meanwhile
+/// waits for these.
+const ACCEPTED_PER_TURN: usize = 16;
 /// The pause of accepting when the system has no file descriptor or memory left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// After this time without errors, the next one is logged again.
@@ -27,7 +31,10 @@ impl AcceptLoop {
 
     /// Accepts until it is dropped.
     pub(super) async fn run(mut self) {
-        loop {
+        for number in 1_usize.. {
+            if number.is_multiple_of(ACCEPTED_PER_TURN) {
+                yield_now().await;
+            }
             match self.listener.accept().await {
                 Ok((stream, peer)) => self.server.serve_stream(stream, peer),
                 Err(error) if is_transient(&error) => {
