@@ -9,11 +9,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures::stream::{AbortRegistration, Abortable};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 use tracing::dispatcher::{self, Dispatch};
 
 use super::fair_queue::{Flow, Ticket};
-use super::offload::{EXPRESS_PATIENCE, Job, STALL_THRESHOLD};
+use super::offload::Job;
 use super::running::{RunningHandler, StopReason};
 use crate::overload::admission::PlaceWait;
 use crate::server::state::ServerState;
@@ -164,14 +164,7 @@ impl HandlerTask {
     /// Waits for the offloaded poll, if there is one, and takes the handler back.
     async fn offloaded_done(&mut self) -> Poll<()> {
         let Some(PendingPoll { server, done, .. }) = &mut self.offloaded else { return Poll::Ready(()) };
-        let mut patience = EXPRESS_PATIENCE;
-        let result = loop {
-            match timeout(patience, &mut *done).await {
-                Ok(result) => break result,
-                Err(_elapsed) => server.offload.add_thread_if_late(&server.tasks),
-            }
-            patience = STALL_THRESHOLD;
-        };
+        let result = server.offload.wait(done, &server.tasks).await;
         self.offloaded = None;
         // An error means that the handler was dropped there: it has answered, and is gone.
         let Ok((handler, polled)) = result else { return Poll::Ready(()) };

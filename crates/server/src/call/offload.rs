@@ -15,7 +15,8 @@ use std::time::Duration;
 
 #[cfg(all(test, shuttle))]
 use shuttle::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::fair_queue::{FairQueue, Flow, Taken, Ticket};
@@ -78,6 +79,7 @@ struct Running {
     seen: Reading,
     thread: Option<ThreadTime>,
     is_express: bool,
+    is_short: bool,
     /// `true` if a thread was added for it.
     is_stalled: bool,
 }
@@ -102,12 +104,14 @@ struct Worker {
 /// others. The second is for the case that a job on the first turns out to be long.
 const MAX_EXPRESS_THREADS: usize = 2;
 /// The time after which a short job waits no longer for the long jobs of other clients.
-pub(crate) const EXPRESS_PATIENCE: Duration = Duration::from_millis(1);
+const EXPRESS_PATIENCE: Duration = Duration::from_millis(1);
+/// The time of a job up to which it is short: others have their turn soon, and get no thread in addition.
+pub(crate) const SHORT_JOB: Duration = Duration::from_millis(5);
 /// After this time without quick calls, no core is left to them.
 const QUICK_CALL_MEMORY: Duration = Duration::from_millis(100);
 /// A pool whose threads have all been at one job for this long is stalled if its jobs wait rather than
 /// work, perhaps for a job that is queued behind them.
-pub(crate) const STALL_THRESHOLD: Duration = Duration::from_secs(1);
+const STALL_THRESHOLD: Duration = Duration::from_secs(1);
 /// A job that has run for this long is taken for one that waits, though it keeps its thread busy: it may do so until a job
 /// behind it has run. Others are not, or long jobs would get ever more threads, and memory, the longer each takes.
 const BUSY_STALL_THRESHOLD: Duration = Duration::from_secs(10);
@@ -172,10 +176,26 @@ impl OffloadPool {
         job.map(Job::cancel).is_some()
     }
 
-    /// Adds a thread for short jobs of clients that no thread serves, if there are any; or one more if no job
-    /// was taken for [`STALL_THRESHOLD`], and one waits. Called by those whose job has been queued for
-    /// [`EXPRESS_PATIENCE`], and then for each [`STALL_THRESHOLD`].
-    pub(crate) fn add_thread_if_late(self: &Arc<Self>, tasks: &TaskTracker) {
+    /// Waits for what a job sends at its end, and has threads added if that takes long.
+    pub(crate) async fn wait<T>(
+        self: &Arc<Self>,
+        done: &mut oneshot::Receiver<T>,
+        tasks: &TaskTracker,
+    ) -> Result<T, oneshot::error::RecvError> {
+        let mut patience = EXPRESS_PATIENCE;
+        loop {
+            match timeout(patience, &mut *done).await {
+                Ok(result) => return result,
+                Err(_elapsed) => self.add_thread_if_late(tasks),
+            }
+            patience = if patience == EXPRESS_PATIENCE { SHORT_JOB } else { STALL_THRESHOLD };
+        }
+    }
+
+    /// Adds a thread for short jobs of clients that no thread serves, if there are any and all threads are at long ones; or one
+    /// more if no job was taken for [`STALL_THRESHOLD`], and one waits. Called when a job has been queued for
+    /// [`EXPRESS_PATIENCE`], then for [`SHORT_JOB`], and then for each [`STALL_THRESHOLD`].
+    pub(super) fn add_thread_if_late(self: &Arc<Self>, tasks: &TaskTracker) {
         let mut state = self.lock();
         let now = self.runtime.now();
         if !state.queue.is_empty() && now - state.progressed_at >= STALL_THRESHOLD {
@@ -184,6 +204,7 @@ impl OffloadPool {
         }
         if state.threads >= self.max_threads(&mut state, now)
             && state.express < MAX_EXPRESS_THREADS
+            && !state.has_short_job(now)
             && state.queue.has_unserved(|job| job.is_short())
         {
             state.express += 1;
@@ -225,7 +246,9 @@ impl OffloadPool {
         let now = self.runtime.now();
         state.end(worker.number, Reading { at: now, busy });
         let next = if worker.is_express {
-            state.queue.take_unserved(|job| job.is_short())
+            // Without long jobs, each has its turn on the other threads: this one would only take a core from quick calls.
+            let is_needed = !state.has_short_job(now);
+            is_needed.then(|| state.queue.take_unserved(|job| job.is_short())).flatten()
         } else if state.threads <= self.max_threads(state, now) {
             state.queue.take()
         } else {
@@ -244,6 +267,7 @@ impl OffloadPool {
             seen: Reading { at: now, busy },
             thread: thread.cloned(),
             is_express: worker.is_express,
+            is_short: job.is_short(),
             is_stalled: false,
         };
         state.running.insert(worker.number, running);
@@ -291,6 +315,11 @@ impl State {
             job.is_stalled = true;
             self.stalled += 1;
         }
+    }
+
+    /// Returns `true` if a thread without those in `express` will soon take the next job.
+    fn has_short_job(&self, now: Instant) -> bool {
+        self.running.values().any(|job| !job.is_express && job.is_short && now - job.began.at <= SHORT_JOB)
     }
 
     const fn uncount(&mut self, is_express: bool) {

@@ -16,7 +16,7 @@ use tracing::debug;
 use super::encoded_response::{EncodedResponse, compress};
 use super::env::CallEnv;
 use super::fair_queue::Flow;
-use super::offload::OffloadPool;
+use super::offload::{OffloadPool, SHORT_JOB};
 use super::{Call, ReplyTo};
 use crate::overload::admission::Place;
 use crate::overload::refusal::Refusal;
@@ -28,8 +28,6 @@ use crate::stream::call_stream::CallStream;
 /// The time that an offloaded poll may take longer than a local one: its thread was just woken, on
 /// another core with cold caches. Without it, quick methods would stay offloaded for being offloaded.
 const COLD_START: Duration = Duration::from_micros(100);
-/// The time of a client's longest recent poll up to which its next one will hardly hold up others.
-const SHORT_POLL: Duration = Duration::from_millis(5);
 
 /// The progress of a handler whose call has a task.
 pub(super) enum HandlerState {
@@ -179,7 +177,7 @@ impl RunningHandler {
     /// was only suspected to be slow.
     pub(super) fn is_short(&self) -> bool {
         let CallPermit { call, env, .. } = &self.permit;
-        env.calls.offloads_are_within(SHORT_POLL)
+        env.calls.offloads_are_within(SHORT_JOB)
             || call.method.judgement(self.size).is_only_suspected(call.method.judged())
     }
 

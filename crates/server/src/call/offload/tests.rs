@@ -194,6 +194,48 @@ fn short_job_of_another_client_gets_a_thread_beside_a_long_one() {
     assert_eq!(test.log.lock().unwrap().len(), 13);
 }
 
+/// The same as a short job.
+struct WhileShort<F>(F);
+
+impl<F: FnOnce() + Send> Job for WhileShort<F> {
+    fn flow(&self) -> Flow {
+        Flow { peer: 0, client: 1000, method: 0 }
+    }
+
+    fn is_short(&self) -> bool {
+        true
+    }
+
+    fn run(self: Box<Self>) {
+        (self.0)();
+    }
+
+    fn cancel(self: Box<Self>) {}
+}
+
+#[test]
+fn short_jobs_get_no_thread_beside_other_short_ones() {
+    let test = Arc::new(Fixture::new(1));
+    let inner = Arc::clone(&test);
+    let job = WhileShort(move || {
+        for client in 1..5 {
+            inner.enqueue(client, 4);
+        }
+        inner.runtime.advance(EXPRESS_PATIENCE);
+        inner.pool.add_thread_if_late(&inner.tasks);
+        assert!(inner.runtime.pop_worker().is_none(), "each has its turn");
+        // The job turns out to be long.
+        inner.runtime.advance(SHORT_JOB);
+        inner.pool.add_thread_if_late(&inner.tasks);
+        assert_eq!(inner.pool.lock().express, 1);
+        inner.runtime.run_workers();
+        assert_eq!(inner.log.lock().unwrap().len(), 4);
+    });
+    test.pool.enqueue(Box::new(job), &test.tasks);
+    test.runtime.run_workers();
+    assert_eq!((test.threads(), test.pool.lock().express), (0, 0));
+}
+
 #[test]
 fn thread_whose_job_panics_is_uncounted() {
     struct Panics;
