@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use farcall_context::{Context, Inherited};
 use farcall_protocol::{Code, Execution, Seq};
-use farcall_server::{OffloadRuntime, ServerBuilder};
+use farcall_server::{OffloadRuntime, Server, ServerBuilder};
 use serde_json::{Value, json};
 use support::{Count, Nothing, Raw, Running, Stage, builder, millis, none, secs, serve_with, stage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -447,4 +447,36 @@ async fn client_with_many_slow_calls_does_not_hold_up_another() {
     let id = *order.iter().max().unwrap();
     let place = order.iter().position(|client| *client == id);
     assert!(place.is_some_and(|place| place <= 1), "{order:?}");
+}
+
+#[tokio::test]
+async fn work_of_no_handler_is_done_on_the_same_threads() {
+    let handle = Server::builder().build().unwrap().handle();
+    let peer = farcall_transport::PeerAddress::Memory.key();
+    let thread = handle.offload(peer, || thread::current().id()).await;
+    assert!(thread.is_some_and(|thread| thread != thread::current().id()));
+    assert_eq!(handle.offload(peer, || panic!("as it should")).await, None::<()>);
+    // What is queued behind other work is dropped with its future.
+    let cores = thread::available_parallelism().unwrap().get();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(std::sync::Mutex::new(released));
+    let holding: Vec<_> = (0..cores)
+        .map(|_| {
+            let released = Arc::clone(&released);
+            tokio::spawn(handle.offload(peer, move || released.lock().unwrap().recv().is_ok()))
+        })
+        .collect();
+    // They are queued.
+    tokio::task::yield_now().await;
+    let queued = Arc::new(());
+    let held = Arc::clone(&queued);
+    {
+        let mut dropped = std::pin::pin!(handle.offload(peer, move || drop(held)));
+        assert!(futures::poll!(&mut dropped).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&queued), 1);
+    drop(release);
+    for held in holding {
+        assert_eq!(held.await.unwrap(), Some(false));
+    }
 }

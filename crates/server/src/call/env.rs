@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use farcall_context::ConnectionInfo;
 use farcall_protocol::{ByteStr, Code, Compression, CompressionError, Negotiated, Status, StreamTerms};
+use farcall_transport::PeerKey;
 
 use super::fair_queue::Flow;
 use super::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID};
@@ -121,6 +122,12 @@ impl CallEnv {
 /// Returns the origin of a call over this connection.
 fn flow_of(info: &ConnectionInfo, method: usize) -> Flow {
     Flow { peer: number_of(&info.peer_key()), client: client_id(info), method }
+}
+
+/// Returns the origin of work for a peer that is no call.
+pub(crate) fn flow_of_peer(peer: PeerKey) -> Flow {
+    let number = number_of(&peer);
+    Flow { peer: number, client: number, method: 0 }
 }
 
 fn client_id(info: &ConnectionInfo) -> u64 {

@@ -38,6 +38,7 @@ pub(crate) mod local_peer;
 mod models;
 pub(crate) mod offload;
 pub(crate) mod offload_runtime;
+pub(crate) mod offloaded_work;
 pub(crate) mod run;
 mod running;
 

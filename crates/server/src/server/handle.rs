@@ -6,15 +6,17 @@ use std::sync::Arc;
 use farcall_context::{ConnectionInfo, Identity};
 use farcall_protocol::Status;
 use farcall_protocol::describe::{HealthStatus, MethodStats, ServiceInfo};
-use farcall_transport::{PeerAddress, Stream};
+use farcall_transport::{PeerAddress, PeerKey, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use super::connections::{Admission, ConnectionEntry, ConnectionPermit};
 use super::inner::ServerInner;
 use super::registrations::Registration;
+use crate::call::env::flow_of_peer;
 use crate::call::invocation::Invocation;
 use crate::call::invoked_stream::InvokedStream;
+use crate::call::offloaded_work::offload;
 use crate::connection::Connection;
 use crate::connection::handshake::{HandshakeOutcome, handshake, refuse};
 use crate::observe::collect::collect;
@@ -174,6 +176,34 @@ impl ServerHandle {
     /// Outside of a tokio runtime.
     pub async fn invoke_stream(&self, invocation: Invocation) -> InvokedStream {
         self.inner.local_calls.invoke_stream(invocation).await
+    }
+
+    /// Does work that takes long, such as parsing a large text that a peer has sent, on the threads where slow handlers are
+    /// polled: peers take turns there, and a core is left to quick calls. `None` if the work has panicked, or the runtime
+    /// has ended. Work that no thread has taken is dropped with the future.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), farcall_server::BuildError> {
+    /// use farcall_server::Server;
+    /// use farcall_transport::PeerAddress;
+    ///
+    /// let server = Server::builder().build()?;
+    /// let words = server.handle().offload(PeerAddress::Memory.key(), || "a long text".split(' ').count());
+    /// assert_eq!(words.await, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn offload<T, W>(
+        &self,
+        peer: PeerKey,
+        work: W,
+    ) -> impl Future<Output = Option<T>> + Send + 'static + use<T, W>
+    where
+        T: Send + 'static,
+        W: FnOnce() -> T + Send + 'static,
+    {
+        offload(Arc::clone(&self.inner.state), flow_of_peer(peer), work)
     }
 
     /// Returns the descriptions of the services.
