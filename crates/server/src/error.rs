@@ -48,6 +48,12 @@ pub enum BuildError {
     /// The store of the calls that are carried out once has an empty name, which clients take for none.
     #[error("the store of `OnceOptions::store` has no name: `DedupStore::name` is empty")]
     NoStoreName,
+    /// A limit is zero with which no client could be served.
+    #[error("`Limits::{limit}` is zero, so that no client could be served: set more, or `None` for no limit")]
+    ZeroLimit {
+        /// The name of its setter.
+        limit: &'static str,
+    },
     /// An address does not parse.
     #[error(transparent)]
     Address(#[from] AddressError),

@@ -10,7 +10,8 @@ use farcall_transport::SendBuffer;
 use crate::memory_budget::MemoryLimits;
 
 /// The limits of a server. Setters that take an `Option` take a plain value, too; `None` is no
-/// limit.
+/// limit. A server with a limit of zero that would keep every client out is not built:
+/// [`BuildError::ZeroLimit`](crate::BuildError::ZeroLimit) names it.
 ///
 /// ```
 /// use std::time::Duration;

@@ -203,7 +203,8 @@ async fn connection_to_a_stopping_server_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn refused_peer_that_never_closes_is_dropped_after_a_second() {
-    let server = serve(Limits::default().max_connections(0));
+    let server = serve(Limits::default().max_connections(1));
+    let _client = server.connect().await;
     let mut stream = open(&server.handle);
     read_option(&mut stream).await.unwrap();
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Every limit of a server takes every value of its type.
+//! Every limit of a server takes every value of its type, or refuses it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use farcall_protocol::{ClientOffer, Codec, HeaderRef, KeepAlive, Kind};
-use farcall_server::{Invocation, Limits, Server, ServerHandle};
+use farcall_server::{BuildError, Invocation, Limits, Server, ServerHandle};
 use farcall_test_support::extremes::{COUNTS, TIMES, count_panics};
 use support::Raw;
 use tokio::io::AsyncWriteExt as _;
@@ -67,7 +67,10 @@ async fn use_server(handle: &ServerHandle) {
 
 async fn use_limits(limits: Limits) {
     let sleep_for = async |(ms,): (u64,)| sleep(Duration::from_millis(ms)).await;
-    let server = Server::builder().limits(limits).method("T.sleep", sleep_for).build().unwrap();
+    let server = match Server::builder().limits(limits).method("T.sleep", sleep_for).build() {
+        Ok(server) => server,
+        Err(error) => return assert!(matches!(error, BuildError::ZeroLimit { .. }), "{error}"),
+    };
     let handle = server.handle();
     let serving = tokio::spawn(server.serve());
     use_server(&handle).await;

@@ -21,7 +21,7 @@ use super::Server;
 use super::advertisement::Advertisement;
 #[cfg(feature = "tls")]
 use super::assembly::listen;
-use super::assembly::{assemble, declare_once, policy};
+use super::assembly::{assemble, check, declare_once, policy};
 use super::registrations::Target;
 use super::state::ServerState;
 use crate::auth::authenticate::Authenticate;
@@ -464,6 +464,7 @@ impl ServerBuilder {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
+        check(&self.limits)?;
         declare_once(&mut self.services, std::mem::take(&mut self.once))?;
         let once = OnceCalls::new(&self.once_options, TaskTracker::new());
         let router = Router::new(self.services, &self.layers, !self.without_reserved_methods, &once)?;
