@@ -37,7 +37,8 @@ const MAX_HEADER_TIMEOUT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60
 /// way.
 ///
 /// Requests that come one behind the other without end are handled in turns with other tasks. Of a body that is larger
-/// than 64 KiB the rest is read in turns with the large bodies of other connections, few of them at a time.
+/// than 64 KiB, or of unknown size, what is behind the first 16 KiB is read in turns with the large bodies of other connections, few of
+/// them at a time.
 ///
 /// HTTP/1.1 only: upgrades belong to it, and its reader enforces `header_timeout` from the first byte
 /// on, which hyper's automatic version detection doesn't.

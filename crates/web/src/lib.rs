@@ -8,6 +8,7 @@
 //! | `Connections` | an accept loop with a limit on connections, a share for each peer, graceful shutdown and abort |
 //! | `ByteShares` | memory that the requests of all peers share, of which each peer has a part |
 //! | `BodyBuffer` | a body as it comes, which counts in them |
+//! | `Discards` | the rest of refused bodies, few of them at a time |
 //! | `serve_http1` | one HTTP/1.1 connection that ends after its current request at shutdown |
 //!
 //! Routes, authentication and TLS are the servers' own.
@@ -59,6 +60,8 @@ mod busy_body;
 mod byte_shares;
 #[cfg(feature = "serve")]
 mod connection_table;
+#[cfg(feature = "serve")]
+mod discards;
 mod hang_up;
 #[cfg(feature = "serve")]
 mod head_refusal;
@@ -83,6 +86,8 @@ pub use self::body_buffer::BodyBuffer;
 pub use self::byte_shares::{ByteShares, HeldBytes};
 #[cfg(feature = "serve")]
 pub use self::connection_table::{BusyGuard, ConnectionActivity};
+#[cfg(feature = "serve")]
+pub use self::discards::Discards;
 #[cfg(feature = "serve")]
 pub use self::http_stream::HttpStream;
 #[cfg(feature = "serve")]

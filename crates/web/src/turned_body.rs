@@ -11,9 +11,12 @@ use axum::body::{Body, Bytes, HttpBody};
 use farcall_transport::TurnPlace;
 use hyper::body::{Frame, SizeHint};
 
-/// The bytes of a body that are read in one turn, beside the rest of a part: that takes some 50 µs. The first turn of a
-/// body is at once, so that small ones never wait.
+/// The bytes of a body that are read in one turn, beside the rest of a part: that takes some 50 µs. A body that is known to be no
+/// longer never waits.
 const BYTES_PER_TURN: usize = 64 * 1024;
+/// The bytes that are read at once of other bodies, since their length may be unknown. Not a whole turn: many connections
+/// may begin together.
+const FIRST_BYTES: usize = 16 * 1024;
 
 /// A body whose further turns are those of its place.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ where
         if body.size_hint().upper().is_some_and(|most| most <= BYTES_PER_TURN as u64) {
             return Body::new(body);
         }
-        Body::new(Self { body, place: place(), left: BYTES_PER_TURN })
+        Body::new(Self { body, place: place(), left: FIRST_BYTES })
     }
 }
 
@@ -93,9 +96,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn body_is_read_in_turns_of_64_kib() {
+    async fn body_that_is_known_to_be_small_never_waits() {
+        let body = TurnedBody::wrap(Body::from(vec![7; BYTES_PER_TURN]), || unreachable!("it has no turns"));
+        assert_eq!(axum::body::to_bytes(body, usize::MAX).await.unwrap().len(), BYTES_PER_TURN);
+    }
+
+    #[tokio::test]
+    async fn body_is_read_in_turns_of_64_kib_behind_the_first_16() {
         for (parts, bytes, waits) in
-            [(4, 16 * KIB, 0), (5, 16 * KIB, 1), (100, 16 * KIB, 24), (3, 100 * KIB, 2)]
+            [(3, 4 * KIB, 0), (1, 16 * KIB, 0), (5, 16 * KIB, 1), (100, 16 * KIB, 25), (3, 100 * KIB, 2)]
         {
             let (read, waited) = read(parts, bytes).await;
             assert_eq!(read, parts * bytes);

@@ -2,34 +2,27 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header::{CONTENT_ENCODING, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use farcall_protocol::{Code, Status};
+use farcall_server::ServerHandle;
 use farcall_transport::PeerKey;
-use farcall_web::{BodyBuffer, ByteShares, HeldBytes};
+use farcall_web::{BodyBuffer, ByteShares, Discards, HeldBytes};
 use serde::de::IgnoredAny;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::options::Gateway;
 
-/// The time for which the rest of a refused body is discarded before the response, so that the response
-/// arrives: a kernel that holds unread input answers a close with a reset.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
-/// The part of it that is discarded, in bytes.
+/// The bytes of a refused body that are read and discarded.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 /// The size up to which a body has room whatever others hold, in bytes, so that small calls are served.
 const MAX_GUARANTEED: usize = 16 * 1024;
 /// The largest body that is checked between other requests, in bytes: that takes some 100 µs.
 pub(super) const MAX_CHECKED_INLINE: usize = 64 * 1024;
-/// Larger ones that are checked at a time, on blocking threads.
-const MAX_CHECKS: usize = 2;
 
 /// A complete body, and its share of the memory for all bodies.
 #[derive(Debug)]
@@ -52,17 +45,19 @@ pub(super) struct BodyLimits {
     max_bytes: usize,
     timeout: Option<Duration>,
     memory: ByteShares,
-    /// One permit for each large body that is checked.
-    checks: Arc<Semaphore>,
+    discards: Discards,
+    /// The server whose threads check large bodies.
+    server: ServerHandle,
 }
 
 impl BodyLimits {
-    pub(super) fn new(options: &Gateway) -> Self {
+    pub(super) fn new(server: ServerHandle, options: &Gateway) -> Self {
         Self {
             max_bytes: options.max_body_bytes,
             timeout: options.body_timeout,
             memory: ByteShares::new(options.buffered_bytes).guaranteed(MAX_GUARANTEED),
-            checks: Arc::new(Semaphore::new(MAX_CHECKS)),
+            discards: Discards::new(MAX_DISCARDED),
+            server,
         }
     }
 
@@ -103,7 +98,7 @@ impl BodyLimits {
         peer: PeerKey,
     ) -> Result<Received, Failure> {
         if let Some(encoding) = content_encoding(headers) {
-            discard(headers, body).await;
+            self.discard(headers, body, peer).await;
             return Err(Failure::unsupported_encoding(&encoding));
         }
         let reading = self.read(&mut body, peer);
@@ -117,18 +112,32 @@ impl BodyLimits {
         };
         match read {
             Ok(received) => {
-                self.check(&received.bytes, check_json).await?;
+                self.check(&received.bytes, peer, check_json).await?;
                 Ok(received)
             }
             Err(BodyError::Broken(error)) => Err(Failure::invalid(format!("the body was cut off: {error}"))),
             Err(error) => {
-                discard(headers, body).await;
+                self.discard(headers, body, peer).await;
                 Err(self.limit_failure(&error))
             }
         }
     }
 
-    /// Checks what has arrived, on another thread if that takes long.
+    /// Discards a part of a refused body of `peer`, so that its sender reads the response.
+    pub(super) async fn discard(&self, headers: &HeaderMap, mut body: Body, peer: PeerKey) {
+        // A client that waits for `100 Continue` has not sent the body.
+        if !headers.contains_key(EXPECT) {
+            self.discards.discard(&mut body, peer).await;
+        }
+    }
+
+    /// Discards a part of a refused body of `peer` while the response is sent: the client may wait for that before its end.
+    pub(super) fn discard_meanwhile(&self, mut body: Body, peer: PeerKey) {
+        let discards = self.discards.clone();
+        tokio::spawn(async move { discards.discard(&mut body, peer).await });
+    }
+
+    /// Checks what has arrived of `peer`, where slow handlers are polled if that takes long.
     ///
     /// # Errors
     ///
@@ -136,15 +145,17 @@ impl BodyLimits {
     pub(super) async fn check(
         &self,
         bytes: &Bytes,
+        peer: PeerKey,
         check: impl FnOnce(&[u8]) -> Result<(), Failure> + Send + 'static,
     ) -> Result<(), Failure> {
         if bytes.len() <= MAX_CHECKED_INLINE {
             return check(bytes);
         }
-        let failed = || Failure::from(Status::refused(Code::Unavailable, "the body could not be checked"));
-        let _permit = self.checks.acquire().await.map_err(|_| failed())?;
         let bytes = bytes.clone();
-        spawn_blocking(move || check(&bytes)).await.map_err(|_| failed())?
+        let checked = self.server.offload(peer, move || check(&bytes)).await;
+        checked.unwrap_or_else(|| {
+            Err(Status::refused(Code::Unavailable, "the body could not be checked").into())
+        })
     }
 
     /// Reads to the end; memory is held only for bytes that have arrived.
@@ -201,14 +212,7 @@ pub(super) async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> 
     frame.map(|frame| frame.into_data().ok()).transpose()
 }
 
-/// Discards a part of a refused body, so that its sender reads the response.
-pub(super) async fn discard(headers: &HeaderMap, mut body: Body) {
-    // A client that waits for `100 Continue` has not sent the body.
-    if !headers.contains_key(EXPECT) {
-        let _ = timeout(LINGER, discard_bytes(&mut body)).await;
-    }
-}
-
+/// Discards what a handler does not take of a body.
 pub(super) async fn discard_bytes(body: &mut Body) {
     let mut discarded = 0;
     while let Some(Ok(data)) = next(body).await {

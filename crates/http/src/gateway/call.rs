@@ -11,7 +11,7 @@ use farcall_protocol::describe::{MethodInfo, ServiceInfo};
 use farcall_server::{Invocation, Response as ServerResponse};
 use farcall_transport::TlsInfo;
 
-use super::body::{Received, discard};
+use super::body::Received;
 use super::failure::Failure;
 use super::head::CallHead;
 use super::response::{call_response, call_response_with};
@@ -57,7 +57,7 @@ async fn make_call(state: &GatewayState, method: String, request: Request) -> Re
     let invocation = match state.handle.identify(invocation).await {
         Ok(invocation) => invocation,
         Err(status) => {
-            discard(&parts.headers, body).await;
+            state.bodies.discard(&parts.headers, body, peer.key()).await;
             return Ok(call_response(&ServerResponse::error(status), had_token));
         }
     };

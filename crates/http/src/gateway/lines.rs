@@ -16,6 +16,7 @@ use super::failure::Failure;
 #[derive(Debug)]
 pub(super) struct BodyLines {
     body: Body,
+    peer: PeerKey,
     limits: BodyLimits,
     /// The bytes that have arrived and were not taken: at most a line, and what came together with its end.
     buffer: BytesMut,
@@ -32,7 +33,7 @@ impl BodyLines {
     /// Begins to read a body of `peer`.
     pub(super) fn new(body: Body, limits: BodyLimits, peer: PeerKey) -> Self {
         let held = limits.hold(peer);
-        Self { body, limits, buffer: BytesMut::new(), scanned: 0, held, taken: 0, ended: false }
+        Self { body, peer, limits, buffer: BytesMut::new(), scanned: 0, held, taken: 0, ended: false }
     }
 
     /// Returns the next line without its end, which may have `max` bytes; `None` at the end of the body. From its first
@@ -87,7 +88,7 @@ impl BodyLines {
     /// The text is not of that form: the error has line and column.
     pub(super) async fn check(&mut self, line: &Bytes, what: &'static str) -> Result<(), Failure> {
         let number = self.taken;
-        self.limits.check(line, move |line| check_line(line, number, what)).await
+        self.limits.check(line, self.peer, move |line| check_line(line, number, what)).await
     }
 
     /// Returns the number of the line that was taken last, from 1.
@@ -103,6 +104,11 @@ impl BodyLines {
         if !self.ended {
             discard_bytes(&mut self.body).await;
         }
+    }
+
+    /// Returns what was not read of the body; `None` if that is nothing.
+    pub(super) fn into_rest(self) -> Option<Body> {
+        (!self.ended).then_some(self.body)
     }
 
     /// Takes a line of `len` bytes with its end.

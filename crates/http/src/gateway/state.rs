@@ -25,9 +25,9 @@ pub(super) struct GatewayState {
 impl GatewayState {
     pub(super) fn new(handle: ServerHandle, options: &Gateway) -> Self {
         Self {
-            handle,
             options: Arc::new(options.clone()),
-            bodies: BodyLimits::new(options),
+            bodies: BodyLimits::new(handle.clone(), options),
+            handle,
             answers: AnswerMemory::new(options),
         }
     }

@@ -6,11 +6,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
-use farcall_server::{InvokedEvent, InvokedStream, Response};
+use farcall_server::{InvokedEvent, InvokedStream, Response, ServerHandle};
 use farcall_transport::PeerKey;
 use farcall_web::HeldBytes;
 use hyper::body::Frame;
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::accept::Form;
@@ -31,7 +30,7 @@ pub(super) struct StreamBody {
     /// The item or response that was taken before the body began.
     first: Option<InvokedEvent>,
     /// The text of a large item or outcome, which another thread makes.
-    making: Option<JoinHandle<Vec<u8>>>,
+    making: Option<Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send>>>,
     /// `None` behind the outcome.
     stream: Option<InvokedStream>,
     upload: Option<Upload>,
@@ -47,6 +46,8 @@ pub(super) struct StreamBody {
 pub(super) struct PeerAnswers {
     pub(super) memory: AnswerMemory,
     pub(super) peer: PeerKey,
+    /// The server whose threads make the text of large ones.
+    pub(super) server: ServerHandle,
 }
 
 impl PeerAnswers {
@@ -84,7 +85,7 @@ impl StreamBody {
             if let Some(making) = &mut self.making {
                 // What was taken before goes first.
                 if text.is_empty()
-                    && let Poll::Ready(made) = Pin::new(making).poll(cx)
+                    && let Poll::Ready(made) = making.as_mut().poll(cx)
                 {
                     self.making = None;
                     // It is not there if the runtime shuts down.
@@ -131,11 +132,12 @@ impl StreamBody {
         if bytes <= MAX_CHECKED_INLINE {
             return push(text);
         }
-        self.making = Some(spawn_blocking(move || {
+        let making = self.answers.server.offload(self.answers.peer, move || {
             let mut text = Vec::new();
             push(&mut text);
             text
-        }));
+        });
+        self.making = Some(Box::pin(making));
     }
 }
 

@@ -13,7 +13,7 @@ use farcall_web::HeldBytes;
 use tokio::time::timeout;
 
 use super::accept::{Form, NDJSON, choose};
-use super::body::{Received, content_encoding, discard};
+use super::body::{Received, content_encoding};
 use super::failure::{Failure, response_headers};
 use super::lines::BodyLines;
 use super::response::call_response_with;
@@ -57,14 +57,14 @@ pub(super) async fn stream_call(
     let form = match choose(headers, &method.name, method.sends) {
         Ok(form) => form,
         Err(failure) => {
-            discard(headers, body).await;
+            state.bodies.discard(headers, body, peer).await;
             return Err(failure);
         }
     };
     let Opening { arguments, lines } = open(state, method, (headers, body), peer).await?;
     let Received { bytes, held } = arguments;
     let mut stream = state.handle.invoke_stream(invocation.body(bytes)).await;
-    let answers = PeerAnswers { memory: state.answers.clone(), peer };
+    let answers = PeerAnswers { memory: state.answers.clone(), peer, server: state.handle.clone() };
     let input = stream.take_input();
     let upload = lines.map(|lines| Upload::start(lines, input));
     let first = if form == Form::Json {
@@ -112,14 +112,16 @@ async fn open(
         Some(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, status))
     };
     if let Some(failure) = refused {
-        discard(headers, body).await;
+        state.bodies.discard(headers, body, peer).await;
         return Err(failure);
     }
     let mut lines = BodyLines::new(body, state.bodies.clone(), peer);
     match first_line(&mut lines, state.bodies.max_bytes()).await {
         Ok(arguments) => Ok(Opening { arguments, lines: Some(lines) }),
         Err(failure) => {
-            Upload::start(lines, None).linger();
+            if let Some(rest) = lines.into_rest() {
+                state.bodies.discard_meanwhile(rest, peer);
+            }
             Err(failure)
         }
     }

@@ -1,15 +1,18 @@
 //! [`Upload`]: the items of a request's body on their way to the handler, while the answer goes out.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use farcall_protocol::{Code, Status};
 use farcall_server::{InputError, InvokedInput};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::body::LINGER;
 use super::failure::Failure;
 use super::lines::BodyLines;
+
+/// The time for which a client is read from behind the end of its call.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// The task that reads items. Dropping this ends it.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use farcall_discovery::Instance;
 use farcall_protocol::time::millis;
 use farcall_transport::PeerAddress;
 use farcall_transport::log::PeerLogThrottle;
-use farcall_web::{Authority, BodyBuffer, ByteShares};
+use farcall_web::{Authority, BodyBuffer, ByteShares, Discards};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ use super::tokens::Tokens;
 use super::wake_batches::WakeBatches;
 use crate::wire::{self, Counts, Heartbeat, InstanceRecord, Patch, Registration, RegistrationToken};
 
+/// The bytes of a refused body that are read and discarded.
+const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 /// The memory of all request bodies that are being read or handled, in bytes. Half of it is for one peer.
 const MAX_BODIES_BYTES: usize = 64 * 1024 * 1024;
 /// Bodies of the largest size for which there is room: two of them of one peer.
@@ -56,6 +58,8 @@ pub(super) struct RegistryState {
     pub(super) readers: Readers,
     /// The memory of the requests' bodies.
     pub(super) bodies: ByteShares,
+    /// What is read of bodies that are refused.
+    pub(super) discards: Discards,
     /// Spreads the watchers that one change wakes over time.
     wake_batches: WakeBatches,
     /// One permit for each watch and long poll.
@@ -80,6 +84,7 @@ impl RegistryState {
             allowed_hosts,
             epoch: HeaderValue::try_from(store.epoch()).expect("the epoch is hexadecimal digits"),
             readers: Readers::new(store.retained().clone()),
+            discards: Discards::new(MAX_DISCARDED_BYTES),
             bodies: ByteShares::new(
                 MAX_BODIES_BYTES.max(options.max_body_bytes.saturating_mul(BODIES_OF_ANY_SIZE)),
             )

@@ -1,17 +1,18 @@
 //! [`RequestBody`]: reads request bodies, with limits of size, time and memory, and parses them.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, FromRequest, Request};
 use bytes::Bytes;
 use farcall_protocol::text::parse_error;
-use farcall_transport::PeerAddress;
+use farcall_transport::{PeerAddress, PeerKey};
 use farcall_web::{BodyBuffer, HeldBytes};
-use futures::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -24,19 +25,15 @@ pub(super) const MAX_HEARTBEATS_BYTES: usize = 4 * 1024 * 1024;
 pub(super) const MAX_HEARTBEATS: usize = 20_000;
 /// The time in which a body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a refused body that are read and discarded, so that a client that sends all of it before it reads receives
-/// the response instead of a broken connection.
-const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-/// The time to discard them.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The body of a request, and its part of the memory for bodies.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     body: Body,
-    held: HeldBytes,
+    peer: PeerKey,
+    registry: SharedState,
 }
 
 /// A body that was read. Its memory is counted until this is dropped.
@@ -52,7 +49,7 @@ impl FromRequest<SharedState> for RequestBody {
     async fn from_request(request: Request, registry: &SharedState) -> Result<Self, Infallible> {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(PeerAddress::Memory, |ConnectInfo(peer)| PeerAddress::Tcp(*peer));
-        Ok(Self { body: request.into_body(), held: registry.bodies.hold(peer.key()) })
+        Ok(Self { body: request.into_body(), peer: peer.key(), registry: registry.clone() })
     }
 }
 
@@ -63,16 +60,17 @@ impl RequestBody {
     ///
     /// The body is larger than `limit` bytes, too slow or cut off, or there is no memory for it.
     pub(super) async fn read(self, limit: usize) -> Result<ReceivedBody, HttpError> {
-        let size = self.body.size_hint().upper().and_then(|size| usize::try_from(size).ok());
-        let whole = BodyBuffer::new(self.held, size.map_or(limit, |size| size.min(limit)));
-        let mut stream = self.body.into_data_stream();
-        let read = timeout(BODY_TIMEOUT, collect(&mut stream, limit, whole)).await;
+        let Self { mut body, peer, registry } = self;
+        let size = body.size_hint().upper().and_then(|size| usize::try_from(size).ok());
+        let held = registry.bodies.hold(peer);
+        let whole = BodyBuffer::new(held, size.map_or(limit, |size| size.min(limit)));
+        let read = timeout(BODY_TIMEOUT, collect(&mut body, limit, whole)).await;
         let read = read.unwrap_or_else(|_| {
             Err(HttpError::timeout(format!("the body took longer than {BODY_TIMEOUT:?}")))
         });
         if read.as_ref().is_err_and(HttpError::is_limit) {
-            // The response is the same if it times out. Nothing is held of the body by then.
-            let _ = timeout(DISCARD_TIMEOUT, discard(&mut stream)).await;
+            // Nothing is held of the body by then.
+            registry.discards.discard(&mut body, peer).await;
         }
         read
     }
@@ -113,13 +111,11 @@ pub(super) fn check_beginning(body: &[u8]) -> Result<(), HttpError> {
     Ok(())
 }
 
-async fn collect(
-    stream: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin),
-    limit: usize,
-    mut whole: BodyBuffer,
-) -> Result<ReceivedBody, HttpError> {
-    while let Some(part) = stream.next().await {
-        let part = part.map_err(|error| HttpError::bad_request(format!("the body broke off: {error}")))?;
+async fn collect(body: &mut Body, limit: usize, mut whole: BodyBuffer) -> Result<ReceivedBody, HttpError> {
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| HttpError::bad_request(format!("the body broke off: {error}")))?;
+        // Trailers are ignored.
+        let Ok(part) = frame.into_data() else { continue };
         if whole.len() + part.len() > limit {
             return Err(HttpError::too_large(format!("the body is larger than {limit} bytes")));
         }
@@ -132,14 +128,4 @@ async fn collect(
     }
     let (bytes, held) = whole.finish();
     Ok(ReceivedBody { bytes, _held: held })
-}
-
-async fn discard(stream: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin)) {
-    let mut discarded = 0;
-    while let Some(Ok(part)) = stream.next().await {
-        discarded += part.len();
-        if discarded > MAX_DISCARDED_BYTES {
-            return;
-        }
-    }
 }
