@@ -130,7 +130,7 @@ impl ConsulDiscovery {
             match self.ask(index, &log_of_entries).await {
                 Ok((answered, endpoints)) => {
                     outage.end();
-                    publisher.publish(endpoints);
+                    source::publish(publisher, endpoints).await;
                     index = next_index(index, answered);
                     if asked.elapsed() > WAITED {
                         rate.reset();

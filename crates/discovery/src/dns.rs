@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use crate::backoff::{Backoff, Jitter};
 use crate::discovery::{Discovery, Publisher};
 use crate::endpoint::Endpoint;
+use crate::source::publish;
 
 /// Endpoints from a name with several addresses, such as a headless service of Kubernetes: each
 /// address is one, with the scheme and the port that were given with the name.
@@ -179,7 +180,7 @@ impl Discovery for DnsDiscovery {
                         info!(place, suppressed = line.suppressed, "they are answered again");
                     }
                     backoff.reset();
-                    publisher.publish(endpoints);
+                    publish(&publisher, endpoints).await;
                     self.poll_interval.mul_f64(0.9 + 0.2 * fastrand::f64())
                 }
                 Err(error) => {

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 pub(crate) use self::list::read as read_list;
 use self::watcher::{AT_REST, FileChange, FileWatcher};
 use crate::discovery::{Discovery, Publisher};
+use crate::source::publish;
 
 /// Endpoints from a file, which is looked at again every second.
 ///
@@ -104,7 +105,7 @@ impl Discovery for FileDiscovery {
             let Some((same, change)) = poll(watcher, &mut report).await else { return };
             watcher = same;
             let pause = if matches!(change, FileChange::Unsettled) { AT_REST } else { self.poll_interval };
-            report.tell(change);
+            report.tell(change).await;
             tokio::select! {
                 // Neither loses anything when the other one completes.
                 () = report.publisher.closed() => return,
@@ -151,13 +152,13 @@ impl Report {
         Self { publisher, place, error: None, failing: None, log: LogThrottle::new() }
     }
 
-    fn tell(&mut self, change: FileChange) {
+    async fn tell(&mut self, change: FileChange) {
         match change {
             FileChange::Unsettled => return,
             FileChange::List(list) => {
                 debug!(place = self.place, endpoints = list.len(), "read");
                 self.error = None;
-                self.publisher.publish(list);
+                publish(&self.publisher, list).await;
             }
             FileChange::Error(error) => self.error = Some(error.to_string()),
             FileChange::Same if self.error.is_none() => self.publisher.confirm(),
@@ -314,22 +315,25 @@ mod tests {
         assert!(running.await.unwrap_err().is_cancelled());
         assert!(subscription.has_changed().is_err(), "its publisher is gone with it");
     }
-    #[test]
-    fn file_system_that_answers_again_clears_the_failure() {
+
+    #[tokio::test]
+    async fn file_system_that_answers_again_clears_the_failure() {
         let (publisher, subscription) = publisher();
         let failing = || subscription.borrow().failing.as_ref().map(|failing| failing.reason.to_string());
         let mut report = Report::new(publisher, "the file".to_owned());
-        report.tell(FileChange::List(Vec::new()));
+        report.tell(FileChange::List(Vec::new())).await;
         report.failed("slow".to_owned());
         assert_eq!(failing().as_deref(), Some("the file: slow"));
-        report.tell(FileChange::Unsettled);
+        report.tell(FileChange::Unsettled).await;
         assert!(failing().is_some(), "nothing is known yet");
-        report.tell(FileChange::Same);
+        report.tell(FileChange::Same).await;
         assert_eq!(failing(), None);
 
-        report.tell(FileChange::Error(FileErrorKind::File(FileError::new("list", "is not a regular file"))));
+        report
+            .tell(FileChange::Error(FileErrorKind::File(FileError::new("list", "is not a regular file"))))
+            .await;
         report.failed("slow".to_owned());
-        report.tell(FileChange::Same);
+        report.tell(FileChange::Same).await;
         assert_eq!(failing().as_deref(), Some("the file: it is not a regular file"));
     }
 }

@@ -24,6 +24,7 @@ pub mod fuzzing;
 mod instance;
 mod keep_registered;
 mod memory;
+mod next_list;
 mod registrar;
 /// Parts that the project's sources share; they change without notice.
 #[doc(hidden)]

@@ -13,6 +13,7 @@ use crate::discovery::{Discovery, Publisher, other_services};
 use crate::endpoint::{AdvertisedState, Endpoint};
 use crate::instance::Instance;
 use crate::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
+use crate::source::publish;
 
 /// The number of heartbeats in a time to live.
 const HEARTBEATS_OF_A_TTL: u32 = 3;
@@ -268,7 +269,7 @@ impl Discovery for MemoryDiscovery {
             let expiry = match self.registry.list(&self.service) {
                 Ok((endpoints, expiry)) => {
                     let is_empty = endpoints.is_empty();
-                    publisher.publish(endpoints);
+                    publish(&publisher, endpoints).await;
                     if is_empty {
                         publisher.note(other_services(self.registry.services()));
                     }

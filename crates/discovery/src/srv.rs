@@ -28,6 +28,7 @@ use self::records::Answered;
 use crate::backoff::{Backoff, Jitter};
 use crate::discovery::{Discovery, Publisher};
 use crate::endpoint::Endpoint;
+use crate::source::publish;
 
 mod records;
 
@@ -283,7 +284,7 @@ impl Discovery for SrvDiscovery {
                         info!(place, suppressed = line.suppressed, "they are answered again");
                     }
                     backoff.reset();
-                    publisher.publish(endpoints);
+                    publish(&publisher, endpoints).await;
                     // Later than the TTL, or the cache of a name server would give the same answer.
                     ttl.clamp(MIN_PAUSE, self.longest_pause).mul_f64(1.0 + 0.1 * fastrand::f64())
                 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::discovery::{Discovery, Publisher};
 use crate::endpoint::Endpoint;
+use crate::source::publish_of;
 
 /// Endpoints that are given, and that can be changed while channels call them.
 ///
@@ -98,8 +99,9 @@ impl Discovery for StaticList {
         // Without this reference to the list, the task ends when no other can change it.
         drop(self);
         loop {
-            let endpoints = list.borrow_and_update().values().cloned().collect();
-            publisher.publish(endpoints);
+            let count = list.borrow_and_update().len();
+            list =
+                publish_of(&publisher, count, list, |list| list.borrow().values().cloned().collect()).await;
             if list.changed().await.is_err() {
                 return;
             }

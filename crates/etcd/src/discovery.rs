@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use farcall_discovery::source::{self, Outage};
-use farcall_discovery::{Backoff, Discovery, Instance, Jitter, Publisher, other_services};
+use farcall_discovery::{Backoff, Discovery, Endpoint, Instance, Jitter, Publisher, other_services};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
@@ -123,7 +123,7 @@ impl EtcdDiscovery {
                 continue;
             }
             outage.end();
-            publisher.publish(self.listing.endpoints());
+            self.publish(publisher).await;
 
             let began = Instant::now();
             let Err(error) = self.watch(publisher).await;
@@ -140,6 +140,13 @@ impl EtcdDiscovery {
             };
             was_short = is_short;
         }
+    }
+
+    /// Publishes what is known.
+    async fn publish(&mut self, publisher: &Publisher) {
+        let (count, empty) = (self.listing.len(), Listing::new(self.listing.keys().clone()));
+        let listing = std::mem::replace(&mut self.listing, empty);
+        self.listing = source::publish_of(publisher, count, listing, |listing| listing.endpoints()).await;
     }
 
     /// Reads all keys as of one revision.
@@ -180,7 +187,8 @@ impl EtcdDiscovery {
             next.push(0); // the least key after the last one
             request.key = Base64(next);
         }
-        self.listing.replace(entries, request.revision.0);
+        let replaced = self.listing.replace(entries, request.revision.0);
+        source::aside(replaced.len().saturating_mul(size_of::<Endpoint>()), move || drop(replaced)).await;
         Ok(())
     }
 
@@ -230,7 +238,7 @@ impl EtcdDiscovery {
                 return Err(ended(CallErrorKind::TooManyKeys(MAX_KEYS)));
             }
             // Published before the end of the watch is handled: reading the list again may take long.
-            publisher.publish(self.listing.endpoints());
+            self.publish(publisher).await;
             if let Some(error) = end {
                 return Err(ended(error));
             }

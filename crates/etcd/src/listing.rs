@@ -80,10 +80,10 @@ impl Listing {
         })
     }
 
-    /// Puts all that was read in place of what was known.
-    pub(crate) fn replace(&mut self, entries: Entries, revision: i64) {
-        self.entries = entries;
+    /// Puts all that was read in place of what was known, which it returns.
+    pub(crate) fn replace(&mut self, entries: Entries, revision: i64) -> Entries {
         self.revision = revision;
+        std::mem::replace(&mut self.entries, entries)
     }
 
     /// Applies the changes that a watch reports.

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use farcall_discovery::source::{self, Outage};
-use farcall_discovery::{Backoff, Discovery, Jitter, Publisher, SourceError, other_services};
+use farcall_discovery::{Backoff, Discovery, Endpoint, Jitter, Publisher, SourceError, other_services};
 use farcall_transport::Scheme;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
@@ -223,7 +223,7 @@ impl KubernetesDiscovery {
             let mut watch = match step {
                 Ok(step) => {
                     outage.end();
-                    self.publish(publisher);
+                    self.publish(publisher).await;
                     let Some(watch) = step else { continue };
                     watch
                 }
@@ -272,7 +272,14 @@ impl KubernetesDiscovery {
         let mut slices = Vec::new();
         self.version =
             list_pages(&self.client, Some(&self.service), |mut page| slices.append(&mut page)).await?;
-        self.table.replace(slices);
+        let mut table = std::mem::take(&mut self.table);
+        let count =
+            slices.iter().map(|slice| slice.endpoints.len()).sum::<usize>().max(table.endpoint_count());
+        self.table = source::aside(count.saturating_mul(size_of::<Endpoint>()), move || {
+            table.replace(slices);
+            table
+        })
+        .await;
         Ok(())
     }
 
@@ -318,7 +325,7 @@ impl KubernetesDiscovery {
                 return Err(CallError::TooManyBytes(MAX_SERVICE_BYTES));
             }
             // Published before the end of the watch is handled: listing again may take long.
-            self.publish(publisher);
+            self.publish(publisher).await;
             if let Some(ended) = ended {
                 return ended;
             }
@@ -347,9 +354,18 @@ impl KubernetesDiscovery {
         changes
     }
 
-    fn publish(&self, publisher: &Publisher) {
-        match self.table.endpoints(&self.selection) {
-            Ok(endpoints) => publisher.publish(endpoints),
+    /// Publishes what is known.
+    async fn publish(&mut self, publisher: &Publisher) {
+        let (table, selection) = (std::mem::take(&mut self.table), self.selection.clone());
+        let bytes = table.endpoint_count().saturating_mul(size_of::<Endpoint>());
+        let (table, endpoints) = source::aside(bytes, move || {
+            let endpoints = table.endpoints(&selection);
+            (table, endpoints)
+        })
+        .await;
+        self.table = table;
+        match endpoints {
+            Ok(endpoints) => source::publish(publisher, endpoints).await,
             Err(error) => publisher.failed(error.to_string()),
         }
     }

@@ -80,6 +80,11 @@ impl SliceTable {
         self.slices.len()
     }
 
+    /// Returns the number of endpoints in all slices, which may have some of them in common.
+    pub(crate) fn endpoint_count(&self) -> usize {
+        self.slices.values().map(|slice| slice.endpoints.len()).sum()
+    }
+
     /// Returns the endpoints of all slices.
     pub(crate) fn endpoints(&self, selection: &Selection) -> Result<Vec<Endpoint>, PortError> {
         let name = self.port_name(selection)?;

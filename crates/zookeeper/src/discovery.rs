@@ -126,11 +126,18 @@ impl ZookeeperDiscovery {
         }
     }
 
+    /// Publishes what is known.
+    async fn publish(&mut self, publisher: &Publisher) {
+        let (count, empty) = (self.listing.len(), Listing::new(self.listing.service().to_owned()));
+        let listing = std::mem::replace(&mut self.listing, empty);
+        self.listing = source::publish_of(publisher, count, listing, |listing| listing.endpoints()).await;
+    }
+
     /// Opens a session, and publishes what is there and each change until it is lost.
     async fn session(&mut self, publisher: &Publisher, outage: &mut Outage) -> Result<Infallible, CallError> {
         let session = Session::open(&self.options).await?;
         let mut watch = self.watch_and_read(&session).await?;
-        publisher.publish(self.listing.endpoints());
+        self.publish(publisher).await;
         outage.end();
         let mut confirming = interval(CONFIRMING);
         loop {
@@ -144,7 +151,7 @@ impl ZookeeperDiscovery {
                     if self.has_missed_a_change(&session).await? {
                         debug!(place = outage.place(), "the watch has missed a change; reading all nodes again");
                         watch = self.watch_and_read(&session).await?;
-                        publisher.publish(self.listing.endpoints());
+                        self.publish(publisher).await;
                     } else {
                         publisher.confirm();
                     }
@@ -165,7 +172,7 @@ impl ZookeeperDiscovery {
             } else {
                 self.read_some(&session, changes.names.into_iter().collect()).await?;
             }
-            publisher.publish(self.listing.endpoints());
+            self.publish(publisher).await;
         }
     }
 

@@ -1,11 +1,15 @@
 //! [`aside`]: work on large lists, done where no other task waits for it.
 
+#[cfg(not(target_family = "wasm"))]
 use std::future::pending;
+#[cfg(not(target_family = "wasm"))]
 use std::panic::resume_unwind;
 
+#[cfg(not(target_family = "wasm"))]
 use tokio::task::spawn_blocking;
 
 /// The bytes that are worked at on the task itself: parsing as many takes some 300 µs.
+#[cfg(not(target_family = "wasm"))]
 const MAX_INLINE_BYTES: usize = 64 * 1024;
 
 /// Does work whose time grows with `bytes`, such as parsing a list: on a thread for blocking work if it would keep other
@@ -14,6 +18,7 @@ const MAX_INLINE_BYTES: usize = 64 * 1024;
 /// # Panics
 ///
 /// The work panicked.
+#[cfg(not(target_family = "wasm"))]
 pub async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if bytes <= MAX_INLINE_BYTES {
         return work();
@@ -25,6 +30,12 @@ pub async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + S
             Err(_) => pending().await,
         },
     }
+}
+
+/// Does work whose time grows with the bytes. In a page there are no threads for it.
+#[cfg(target_family = "wasm")]
+pub async fn aside<T>(_bytes: usize, work: impl FnOnce() -> T) -> T {
+    work()
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
 //! Parts that sources in other crates share: the frame of their runs, their outages, how they speak HTTP, and work on
 //! large lists.
 
-#[cfg(not(target_family = "wasm"))]
 mod aside;
 #[cfg(feature = "http-source")]
 pub mod http;
 mod outage;
+mod publishing;
 #[cfg(feature = "http-source")]
 mod token;
 
 use std::convert::Infallible;
 
-#[cfg(not(target_family = "wasm"))]
 pub use self::aside::aside;
 pub use self::outage::Outage;
+pub use self::publishing::{publish, publish_of};
 #[cfg(feature = "http-source")]
 pub use self::token::{Token, TokenError, TokenFault, check_token, first_line};
 use crate::discovery::Publisher;

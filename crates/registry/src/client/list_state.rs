@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use farcall_discovery::{Backoff, Publisher};
+use farcall_discovery::source::{aside, publish_of};
+use farcall_discovery::{Backoff, Endpoint, Publisher};
 use farcall_transport::log::LogThrottle;
 use reqwest::header::HeaderValue;
 use tracing::{info, warn};
@@ -44,14 +45,26 @@ impl<'a> ListState<'a> {
     }
 
     /// Replaces the instances by those of a list, and publishes them.
-    pub(super) fn adopt(&mut self, list: InstanceList) {
-        self.view.adopt(list);
-        self.publish();
+    pub(super) async fn adopt(&mut self, list: InstanceList) {
+        self.replace(list).await;
+        self.publish().await;
+    }
+
+    /// Replaces the instances by those of a list.
+    pub(super) async fn replace(&mut self, list: InstanceList) {
+        let count = self.view.count().max(list.endpoints.len());
+        let mut view = std::mem::take(&mut self.view);
+        self.view = aside(count.saturating_mul(size_of::<Endpoint>()), move || {
+            view.adopt(list);
+            view
+        })
+        .await;
     }
 
     /// Publishes the instances, after a change.
-    pub(super) fn publish(&mut self) {
-        self.publisher.publish(self.view.endpoints());
+    pub(super) async fn publish(&mut self) {
+        let (count, view) = (self.view.count(), std::mem::take(&mut self.view));
+        self.view = publish_of(self.publisher, count, view, |view| view.endpoints()).await;
         self.record_success();
     }
 

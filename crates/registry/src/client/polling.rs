@@ -94,7 +94,7 @@ impl<'s, 'a> Poller<'s, 'a> {
         self.state.has_full_interface = true;
         // The next watch must begin with a snapshot.
         self.state.last_event = None;
-        self.state.adopt(list);
+        self.state.adopt(list).await;
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl<'s, 'a> Poller<'s, 'a> {
         // The ETag of an incomplete list could suppress the complete one.
         *etag = tag.filter(|_| !list.warming);
         self.state.last_event = None;
-        self.state.adopt(list);
+        self.state.adopt(list).await;
         Ok(())
     }
 

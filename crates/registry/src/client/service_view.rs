@@ -84,6 +84,11 @@ impl ServiceView {
         Ok(())
     }
 
+    /// Returns the number of instances.
+    pub(super) fn count(&self) -> usize {
+        self.current.len() + self.held.len()
+    }
+
     /// Returns all instances; of several with one address, the one in the best state comes first.
     pub(super) fn endpoints(&self) -> Vec<Endpoint> {
         let mut endpoints: Vec<_> = self.current.values().chain(self.held.values()).cloned().collect();

@@ -119,7 +119,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             };
             deadline.record(update);
             if update.changed {
-                self.state.publish();
+                self.state.publish().await;
             } else if deadline.next.is_none() {
                 self.state.confirm();
             }
@@ -155,7 +155,7 @@ impl<'s, 'a> Watch<'s, 'a> {
             event::SNAPSHOT => {
                 let service = service.clone();
                 let list = aside(data.len(), move || decode::full_list(data.as_bytes(), &service)).await?;
-                self.state.view.adopt(list);
+                self.state.replace(list).await;
                 self.state.has_full_interface = true;
                 Ok(WatchUpdate { changed: true, complete: true, lost: false })
             }
