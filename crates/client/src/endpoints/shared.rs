@@ -60,10 +60,11 @@ impl Shared {
         }
     }
 
-    /// Replaces the snapshot.
-    pub(super) fn replace(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+    /// Replaces the snapshot, and returns the last one, which takes long to drop if it has many endpoints.
+    pub(super) fn replace(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let last = self.snapshot.swap(Arc::new(snapshot));
         self.replaced.notify_waiters();
+        last
     }
 
     /// Returns the time since the list was last known to be true.

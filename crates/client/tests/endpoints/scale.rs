@@ -1,9 +1,10 @@
 //! Ten thousand endpoints, few of them reachable, in lists that keep changing.
 
 use std::collections::HashSet;
+use std::thread::{self, ThreadId};
 
 use farcall_client::{Channel, Health};
-use farcall_discovery::{Endpoint, StaticList};
+use farcall_discovery::{Balancer, Candidates, Endpoint, Picker, RoundRobin, StaticList};
 use farcall_server::ServerBuilder;
 use farcall_transport::Address;
 use tokio::time::{Instant, sleep, timeout};
@@ -70,4 +71,33 @@ async fn only_live_listed_endpoints_of_ten_thousand_are_called() {
     until("connections are closed", || a.0.handle.connections() == 0).await;
     drop(channel);
     until("all are closed", || b.0.handle.connections() == 0).await;
+}
+
+/// Tells where pickers are made.
+#[derive(Debug)]
+struct Watched(std::sync::mpsc::Sender<ThreadId>);
+
+impl Balancer for Watched {
+    fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
+        self.0.send(thread::current().id()).unwrap();
+        RoundRobin::new().picker(candidates)
+    }
+
+    fn describe(&self) -> String {
+        "watched".to_owned()
+    }
+}
+
+#[tokio::test]
+async fn pickers_of_many_endpoints_are_made_where_no_task_waits_for_them() {
+    for (count, is_here) in [(10, true), (5_000, false)] {
+        let (made, pickers) = std::sync::mpsc::channel();
+        let list = StaticList::of(dead().into_iter().take(count));
+        let channel = Channel::builder().discover(list).balancer(Watched(made)).build().unwrap();
+        channel.call::<String>("T.who", &()).await.unwrap_err();
+        drop(channel);
+        let own = thread::current().id();
+        let threads: Vec<_> = pickers.try_iter().collect();
+        assert!(!threads.is_empty() && threads.iter().all(|thread| (*thread == own) == is_here), "{count}");
+    }
 }
