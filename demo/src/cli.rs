@@ -143,7 +143,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "NAME", default_value = "demo")]
     pub(crate) instance: String,
     /// Time limit of a handshake. Default 10s.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time_limit)]
     pub(crate) handshake_timeout: Option<Duration>,
     /// Time limit of a handler; 0 is no limit, the default.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -164,10 +164,10 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) drain_timeout: Duration,
     /// Silence after which a client is pinged. Default 10s.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time_limit)]
     pub(crate) keep_alive_idle: Option<Duration>,
     /// Further silence after which its connection is dead. Default 5s.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time_limit)]
     pub(crate) keep_alive_timeout: Option<Duration>,
     /// Stops when stdin ends, which happens when the parent process ends.
     #[arg(long, hide = true)]
@@ -229,6 +229,15 @@ fn http_address(text: &str) -> Result<Address, String> {
     }
 }
 
+/// Parses a time within which something has to be done: with zero, no client could be served.
+fn time_limit(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(limit) if limit.is_zero() => Err("a time limit must be above zero".to_owned()),
+        Ok(limit) => Ok(limit),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Returns a parser of numbers from 1 to `max`.
 fn count(max: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=max)
@@ -277,5 +286,19 @@ mod tests {
     fn limits_are_positive() {
         assert!(Cli::try_parse_from(["demo", "--servers", "0"]).is_err());
         assert!(Cli::try_parse_from(["demo", "--concurrency", "0"]).is_err());
+        for (flag, zero) in [
+            ("--handshake-timeout", "0s"),
+            ("--keep-alive-idle", "0s"),
+            ("--keep-alive-timeout", "0s"),
+            ("--max-in-flight", "0"),
+            ("--max-frame-bytes", "0"),
+            ("--max-connections", "0"),
+            ("--max-connections-per-peer", "0"),
+            ("--weight", "0"),
+        ] {
+            let server = ["demo", "server", "--listen", "127.0.0.1:0", flag, zero];
+            let error = Cli::try_parse_from(server).unwrap_err().to_string();
+            assert!(error.contains(flag), "{error}");
+        }
     }
 }

@@ -126,7 +126,7 @@ fn limits(args: &ServerArgs) -> Limits {
         limits = limits.handshake_timeout(limit);
     }
     if let Some(limit) = args.handle_timeout {
-        limits = limits.handle_timeout(limit);
+        limits = limits.handle_timeout(Some(limit).filter(|limit| !limit.is_zero()));
     }
     if let Some(calls) = args.max_in_flight {
         limits = limits.max_in_flight(calls);

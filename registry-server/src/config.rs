@@ -47,6 +47,19 @@ impl Default for ConnectionLimits {
     }
 }
 
+impl ConnectionLimits {
+    /// Checks that clients can be served.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.max_connections == 0 {
+            return Err(ConfigError::MaxConnections);
+        }
+        if self.header_timeout.is_zero() {
+            return Err(ConfigError::HeaderTimeout);
+        }
+        Ok(())
+    }
+}
+
 /// The address to listen at if none is given.
 const DEFAULT_LISTEN: &str = "127.0.0.1:7100";
 
@@ -77,7 +90,7 @@ impl Config {
         self
     }
 
-    /// Sets the maximum number of connections. Default 16,384. Further connections are closed at once.
+    /// Sets the maximum number of connections. Default 16,384, at least 1. Further connections are closed at once.
     pub const fn max_connections(mut self, max: usize) -> Self {
         self.limits.max_connections = max;
         self
@@ -107,12 +120,6 @@ impl Config {
         let mut limits = ConnectionLimits::default();
         limits.max_connections = options.max_connections.unwrap_or(limits.max_connections);
         limits.header_timeout = options.header_timeout.map_or(limits.header_timeout, |time| time.0);
-        if limits.max_connections == 0 {
-            return Err(ConfigError::MaxConnections.into());
-        }
-        if limits.header_timeout.is_zero() {
-            return Err(ConfigError::HeaderTimeout.into());
-        }
         let tokens = TokenSources {
             read_file: options.read_token_file,
             write_file: options.write_token_file,

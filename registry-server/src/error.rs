@@ -14,8 +14,8 @@ use tokio::task::JoinError;
 #[non_exhaustive]
 pub enum ServerError {
     /// An option of the registry is invalid.
-    #[error(transparent)]
-    Options(#[from] OptionsError),
+    #[error("{}", with_setting(.0))]
+    Options(OptionsError),
     /// An option of the server is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -166,6 +166,12 @@ impl ServerError {
     }
 }
 
+impl From<OptionsError> for ServerError {
+    fn from(error: OptionsError) -> Self {
+        Self::Options(error)
+    }
+}
+
 impl From<TlsError> for ServerError {
     fn from(error: TlsError) -> Self {
         Self::Tls(error)
@@ -185,6 +191,22 @@ impl From<OpenError> for ServerError {
             error => Self::Snapshot(error),
         }
     }
+}
+
+/// Returns the message for an invalid option, which begins with the name of its setting.
+fn with_setting(error: &OptionsError) -> String {
+    let setting = match error {
+        OptionsError::Ttl { .. } => "ttl",
+        OptionsError::Heartbeat { .. } => "heartbeat",
+        OptionsError::SimplePath { .. } => "path",
+        OptionsError::AllowedHost { .. } => "allowed-host",
+        OptionsError::MaxInstances => "max-instances",
+        OptionsError::MaxWatchers => "max-watchers",
+        OptionsError::MaxBodyBytes { .. } => "max-body-bytes",
+        // Tokens have several sources.
+        _ => return error.to_string(),
+    };
+    format!("{setting}: {error}")
 }
 
 fn listen_reason(error: &io::Error) -> String {

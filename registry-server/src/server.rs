@@ -41,6 +41,7 @@ impl Server {
     ///
     /// [`ServerError`]; then no socket stays open.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
+        config.limits.check()?;
         let secrets = config.tokens.read()?;
         let tls = config.tls.as_ref().map(TlsFiles::load).transpose()?.map(Arc::new);
         // Before the snapshot is touched: if another registry runs already, it owns the snapshot.

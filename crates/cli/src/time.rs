@@ -7,6 +7,12 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write a time like 5s or 250ms"))
 }
 
+/// Parses a time limit: with zero, nothing could be done within it.
+pub(crate) fn parse_limit(text: &str) -> Result<Duration, String> {
+    let limit = parse(text)?;
+    if limit.is_zero() { Err("a time limit must be above zero".to_owned()) } else { Ok(limit) }
+}
+
 /// Shows a time with three digits: `1.23 ms`, `456 µs`, `12.3 s`.
 pub(crate) fn show(time: Duration) -> String {
     let nanos = time.as_nanos() as f64;
@@ -29,6 +35,14 @@ pub(crate) fn show(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_above_zero() {
+        assert_eq!(parse_limit("1ns"), Ok(Duration::from_nanos(1)));
+        assert_eq!(parse("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_limit("0s"), Err("a time limit must be above zero".to_owned()));
+        assert!(parse_limit("5").unwrap_err().contains("write a time like"));
+    }
 
     #[test]
     fn times_have_three_digits() {

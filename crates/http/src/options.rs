@@ -92,14 +92,14 @@ impl HttpOptions {
         self
     }
 
-    /// Sets the largest WebSocket message that is accepted, in bytes. Default 4 MiB and 128 KiB, which is
+    /// Sets the largest WebSocket message that is accepted, in bytes. Default 4 MiB and 128 KiB, at least 1 byte, which is
     /// a whole call at the default frame limit. A larger message closes the connection with 1009.
     ///
     /// Too low, and clients that put a call into one message cannot send large ones; this project's
     /// clients split messages at 64 KiB. A message is read as it comes and never held, so that a high limit
     /// costs no memory.
     pub const fn max_message_bytes(mut self, bytes: usize) -> Self {
-        self.max_message_bytes = bytes;
+        self.max_message_bytes = if bytes == 0 { 1 } else { bytes };
         self
     }
 
@@ -213,10 +213,10 @@ impl HttpOptions {
         self
     }
 
-    /// Sets the time for all checks of one request together. Default 1 s, as for a Kubernetes probe. Too low, and a busy
+    /// Sets the time for all checks of one request together. Default 1 s, at least 1 ms, as for a Kubernetes probe. Too low, and a busy
     /// database counts as down; too high, and the prober has given up before the answer.
-    pub const fn ready_timeout(mut self, limit: Duration) -> Self {
-        self.ready_timeout = limit;
+    pub fn ready_timeout(mut self, limit: Duration) -> Self {
+        self.ready_timeout = limit.max(Duration::from_millis(1));
         self
     }
 

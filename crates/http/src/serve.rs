@@ -46,6 +46,9 @@ pub struct ServeOptions {
     tls: Option<TlsServer>,
 }
 
+/// The shortest limits of times: with zero, no request would be answered.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
@@ -61,14 +64,14 @@ impl Default for ServeOptions {
 }
 
 impl ServeOptions {
-    /// Sets the maximum number of HTTP connections. Default 4,096; `None` means no limit. Too high, and the process runs
+    /// Sets the maximum number of HTTP connections. Default 4,096, at least 1; `None` means no limit. Too high, and the process runs
     /// out of file descriptors first, which it survives.
     ///
     /// One peer ([`PeerKey`](farcall_transport::PeerKey)) may have 7 connections for each that is still free, which is 7/8 of all if it is alone. Where
     /// there is no room, the longest idle connection of the peer with most connections is closed for the new one; if
     /// none is idle, the new one is closed at once.
     pub fn max_connections(mut self, connections: impl Into<Option<usize>>) -> Self {
-        self.max_connections = connections.into();
+        self.max_connections = connections.into().map(|max| max.max(1));
         self
     }
 
@@ -92,19 +95,19 @@ impl ServeOptions {
     }
 
     /// Sets the time limit for the head of a request, including the TLS handshake and the pause before it.
-    /// Default 10 s; `None` means no limit. Too low, and browsers reconnect for each request; too high, and
+    /// Default 10 s, at least 1 ms; `None` means no limit. Too low, and browsers reconnect for each request; too high, and
     /// silent connections stay open as long. With [`ServeOptions::plain_rpc`], the first byte of a
     /// connection may take as long, and the head after it as long again.
     pub fn head_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.head_timeout = limit.into();
+        self.head_timeout = limit.into().map(|limit| limit.max(MIN_TIMEOUT));
         self
     }
 
-    /// Sets the time after which a client that reads nothing of its response is closed. Default 30 s;
+    /// Sets the time after which a client that reads nothing of its response is closed. Default 30 s, at least 1 ms;
     /// `None` means no limit. Too low, and clients that pause are closed; too high, and those that never
     /// read occupy memory as long.
     pub fn write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.write_timeout = limit.into();
+        self.write_timeout = limit.into().map(|limit| limit.max(MIN_TIMEOUT));
         self
     }
 

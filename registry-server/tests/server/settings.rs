@@ -106,6 +106,32 @@ fn contradicting_settings_exit_with_code_2() {
 }
 
 #[test]
+fn every_limit_of_zero_is_refused_by_its_name() {
+    let output = command(&["--help"]).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let limits: Vec<(&str, &str)> = help
+        .lines()
+        .filter_map(|line| {
+            let (flag, value) = line.trim().strip_prefix("--")?.split_once(' ')?;
+            let zero = match value {
+                "<N>" | "<BYTES>" => "0",
+                "<TIME>" => "0s",
+                _ => return None,
+            };
+            Some((flag, zero))
+        })
+        .collect();
+    assert_eq!(limits.len(), 7, "{limits:?}");
+    for (flag, zero) in limits {
+        let args = ["--listen", "127.0.0.1:0", &format!("--{flag}"), zero];
+        assert_fails_with(&mut command(&args), 2, &[flag]);
+        let value = if zero == "0" { "0" } else { "\"0s\"" };
+        let (_directory, file) = config(&format!("listen = \"127.0.0.1:0\"\n{flag} = {value}\n"));
+        assert_fails_with(&mut command(&["--config", text(&file)]), 2, &[flag]);
+    }
+}
+
+#[test]
 fn help_has_flags_variables_files_and_exit_codes() {
     let output = command(&["--help"]).output().unwrap();
     assert!(output.status.success());

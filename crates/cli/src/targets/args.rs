@@ -52,10 +52,10 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) registry_token_file: Option<PathBuf>,
     /// Time limit of connecting. Default: 5s.
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    #[arg(long, value_name = "TIME", value_parser = time::parse_limit)]
     pub(crate) connect_timeout: Option<Duration>,
     /// Time limit of each call.
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    #[arg(long, value_name = "TIME", value_parser = time::parse_limit)]
     pub(crate) timeout: Option<Duration>,
     /// Metadata of each call; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]

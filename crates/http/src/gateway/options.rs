@@ -37,12 +37,13 @@ impl Default for Gateway {
 }
 
 impl Gateway {
-    /// Sets the largest body of a request, in bytes. Default 4 MiB, as for a frame. A larger one is answered 413.
+    /// Sets the largest body of a request, in bytes. Default 4 MiB, as for a frame; at least 1. A larger one is answered 413.
     ///
     /// Too low, and calls with large arguments cannot be made; too high, and a few callers use up
     /// [`Gateway::buffered_bytes`] for all.
     pub const fn max_body_bytes(mut self, bytes: usize) -> Self {
-        self.max_body_bytes = bytes;
+        // With zero, no call with arguments could be made.
+        self.max_body_bytes = if bytes == 0 { 1 } else { bytes };
         self
     }
 
@@ -58,11 +59,11 @@ impl Gateway {
         self
     }
 
-    /// Sets the time limit for the body of a request. Default 30 s; `None` means no limit. A body that takes
+    /// Sets the time limit for the body of a request. Default 30 s, at least 1 ms; `None` means no limit. A body that takes
     /// longer is answered 408. Too low, and large arguments over slow links do not arrive; too high, and
     /// incomplete requests occupy connections and memory as long.
     pub fn body_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.body_timeout = limit.into();
+        self.body_timeout = limit.into().map(|limit| limit.max(Duration::from_millis(1)));
         self
     }
 

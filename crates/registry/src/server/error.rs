@@ -68,6 +68,18 @@ pub enum OptionsError {
         /// The minimum.
         min: usize,
     },
+    /// The maximum number of instances is zero.
+    #[error("the maximum number of instances must be 1 or more")]
+    MaxInstances,
+    /// The maximum number of watches is zero.
+    #[error("the maximum number of watches and long polls must be 1 or more")]
+    MaxWatchers,
+    /// The maximum size of a body is so small that no instance fits.
+    #[error("the maximum size of a request's body must be {min} bytes or more")]
+    MaxBodyBytes {
+        /// The lowest value.
+        min: usize,
+    },
     /// An allowed host is malformed.
     #[error(
         "the allowed host `{}` is malformed: it must be a name or an IP address, one of version 6 in brackets, and \

@@ -34,6 +34,9 @@ pub struct RegistryOptions {
     pub(super) simple_path: String,
 }
 
+/// The lowest maximum of a body's size, in bytes: instances without metadata fit.
+const MIN_BODY_BYTES: usize = 1024;
+
 impl Default for RegistryOptions {
     fn default() -> Self {
         Self {
@@ -96,14 +99,14 @@ impl RegistryOptions {
         self
     }
 
-    /// Sets the maximum number of instances. Default 100,000. Past it, new instances are refused with status 429.
+    /// Sets the maximum number of instances. Default 100,000, at least 1. Past it, new instances are refused with status 429.
     #[must_use]
     pub const fn max_instances(mut self, max: usize) -> Self {
         self.max_instances = max;
         self
     }
 
-    /// Sets the maximum number of open watches and long polls. Default 10,000. Past it, they are refused with
+    /// Sets the maximum number of open watches and long polls. Default 10,000, at least 1. Past it, they are refused with
     /// status 429.
     #[must_use]
     pub const fn max_watchers(mut self, max: usize) -> Self {
@@ -111,7 +114,7 @@ impl RegistryOptions {
         self
     }
 
-    /// Sets the maximum size of a request's body, in bytes. Default 64 KiB; an instance has at most 4 KiB of
+    /// Sets the maximum size of a request's body, in bytes. Default 64 KiB, at least 1 KiB; an instance has at most 4 KiB of
     /// metadata. The limit of `POST /v1/heartbeats` is always 4 MiB. Past it, requests are refused with status 413. All
     /// bodies over 4 KiB take at most 64 MiB together, or four times this if it is more, and those of one client half of
     /// that; past it the status is 429.
@@ -142,6 +145,15 @@ impl RegistryOptions {
         }
         if heartbeat.is_zero() || heartbeat >= ttl {
             return Err(OptionsError::Heartbeat { heartbeat, ttl });
+        }
+        if self.max_instances == 0 {
+            return Err(OptionsError::MaxInstances);
+        }
+        if self.max_watchers == 0 {
+            return Err(OptionsError::MaxWatchers);
+        }
+        if self.max_body_bytes < MIN_BODY_BYTES {
+            return Err(OptionsError::MaxBodyBytes { min: MIN_BODY_BYTES });
         }
         if !is_valid_path(&self.simple_path) {
             return Err(OptionsError::SimplePath { path: self.simple_path.clone() });
@@ -182,6 +194,9 @@ mod tests {
             (RegistryOptions::default().ttl(seconds(86_401)), "1 day"),
             (RegistryOptions::default().ttl(seconds(10)).heartbeat(seconds(10)), "between heartbeats"),
             (RegistryOptions::default().heartbeat(Duration::ZERO), "between heartbeats"),
+            (RegistryOptions::default().max_instances(0), "number of instances must be 1 or more"),
+            (RegistryOptions::default().max_watchers(0), "long polls must be 1 or more"),
+            (RegistryOptions::default().max_body_bytes(1023), "body must be 1024 bytes or more"),
             (RegistryOptions::default().simple_path("registry"), "`registry`"),
             (RegistryOptions::default().simple_path("/{a}"), "`/{a}`"),
             (RegistryOptions::default().simple_path("/v1/services"), "other paths"),
@@ -210,6 +225,7 @@ mod tests {
             options().ttl(Instance::MAX_TTL),
             options().ttl(10 * second).heartbeat(10 * second - Duration::from_nanos(1)),
             options().ttl(10 * second).heartbeat(Duration::from_nanos(1)),
+            options().max_instances(1).max_watchers(1).max_body_bytes(1024),
             options().simple_path("/servers"),
             options().simple_path("/a/B.c_d-9"),
             options().simple_path("/metrics2"),

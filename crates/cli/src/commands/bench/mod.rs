@@ -75,7 +75,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
     /// Time of the run. Default: 10s; 3s for each step of --find.
-    #[arg(long = "for", value_name = "TIME", value_parser = time::parse)]
+    #[arg(long = "for", value_name = "TIME", value_parser = time::parse_limit)]
     duration: Option<Duration>,
     /// Calls of the run, in place of a time.
     #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]

@@ -91,10 +91,10 @@ pub(crate) struct CallArgs {
 #[command(next_help_heading = "Streams")]
 struct ItemArgs {
     /// Longest time until the first item or the result.
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    #[arg(long, value_name = "TIME", value_parser = time::parse_limit)]
     first_within: Option<Duration>,
     /// Longest time between two items.
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    #[arg(long, value_name = "TIME", value_parser = time::parse_limit)]
     gap: Option<Duration>,
     /// Prints {"item": ...} for each item, and {"result": ...} or {"error": ...} last, as the JSON gateway does. Without it,
     /// items are alone on standard output, and the result behind them is on standard error.
