@@ -12,8 +12,8 @@ use crate::byte_shares::ByteShares;
 
 /// The time for which one body is read.
 const LINGER: Duration = Duration::from_secs(2);
-/// The largest bodies that are read at a time: one peer may have one of them.
-const LARGEST_AT_ONCE: usize = 2;
+/// The number of bodies of the maximum size that are read at a time: one peer may have one of them.
+const MAX_BODIES_AT_ONCE: usize = 2;
 
 /// Reads the rest of refused bodies and discards it, so that a client that sends all of its body before it reads receives the
 /// response: a kernel that holds unread input answers a close with a reset.
@@ -45,7 +45,7 @@ impl Discards {
     /// peer as much, if it is alone; a body counts with its announced size, or with `max_bytes` if it has announced none.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, under_way: ByteShares::new(max_bytes.saturating_mul(LARGEST_AT_ONCE)) }
+        Self { max_bytes, under_way: ByteShares::new(max_bytes.saturating_mul(MAX_BODIES_AT_ONCE)) }
     }
 
     /// Reads the rest of a body of `peer`: for at most 2 s, and not at all if too much is being read already.

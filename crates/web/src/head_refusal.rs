@@ -24,10 +24,10 @@ pub(crate) struct HeadRefusal {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// So many bytes of the response are written.
+    /// This many bytes of the response are written.
     Writing(usize),
     Closing,
-    /// So many bytes were discarded. The time for a head limits this too.
+    /// This many bytes were discarded. The time for a head limits this too.
     Discarding(usize),
 }
 

@@ -58,7 +58,7 @@ pub(super) struct RegistryState {
     pub(super) readers: Readers,
     /// The memory of the requests' bodies.
     pub(super) bodies: ByteShares,
-    /// What is read of bodies that are refused.
+    /// The reads of the rest of refused bodies.
     pub(super) discards: Discards,
     /// Spreads the watchers that one change wakes over time.
     wake_batches: WakeBatches,
