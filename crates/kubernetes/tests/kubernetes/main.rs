@@ -230,6 +230,21 @@ async fn wrong_answers_keep_the_list() {
 }
 
 #[tokio::test]
+async fn pages_without_an_end_are_reported() {
+    let api = ApiServer::start().await;
+    for number in 0..12_000 {
+        let metadata = format!(r#"{{"resourceVersion":"1","continue":"{number}"}}"#);
+        api.fail_next(200, "", format!(r#"{{"kind":"EndpointSliceList","metadata":{metadata},"items":[]}}"#));
+    }
+    let options = options(&api).request_timeout(Duration::from_millis(200));
+    let reason = Watcher::with(&options, "arith").failure().await;
+    // By their number on a quick machine, and by their time on a slow one.
+    let expected =
+        ["more than 10000 EndpointSlices", "the list was not complete within 2.4", "no answer within 200"];
+    assert!(expected.iter().any(|expected| reason.contains(expected)), "{reason}");
+}
+
+#[tokio::test]
 async fn event_that_cannot_be_used_makes_it_list_again() {
     let api = ApiServer::start().await;
     api.put("shop", &slice("arith", "a", 1, &["10.0.0.1"]));
