@@ -80,7 +80,7 @@ struct Watched(std::sync::mpsc::Sender<ThreadId>);
 impl Balancer for Watched {
     fn picker(&self, candidates: &Candidates) -> Box<dyn Picker> {
         self.0.send(thread::current().id()).unwrap();
-        RoundRobin::new().picker(candidates)
+        RoundRobin.picker(candidates)
     }
 
     fn describe(&self) -> String {

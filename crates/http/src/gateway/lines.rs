@@ -22,7 +22,7 @@ pub(super) struct BodyLines {
     buffer: BytesMut,
     /// The bytes of `buffer` in which there is no end of a line.
     scanned: usize,
-    /// The memory of `buffer`.
+    /// The memory of `buffer`, of which each line takes its part.
     held: HeldBytes,
     /// The lines that were taken.
     taken: u64,
@@ -69,10 +69,7 @@ impl BodyLines {
             };
             match read {
                 None => self.ended = true,
-                Some(Ok(data)) => {
-                    self.limits.resize(&mut self.held, self.buffer.len() + data.len())?;
-                    self.buffer.extend_from_slice(&data);
-                }
+                Some(Ok(data)) => self.push(&data)?,
                 Some(Err(error)) => {
                     let message = format!("the body was cut off in line {}: {error}", self.taken + 1);
                     return Err(Failure::invalid(message));
@@ -111,12 +108,33 @@ impl BodyLines {
         (!self.ended).then_some(self.body)
     }
 
+    /// Appends bytes that have arrived.
+    fn push(&mut self, data: &[u8]) -> Result<(), Failure> {
+        let needed = self.buffer.len() + data.len();
+        if needed > self.buffer.capacity() {
+            // Twice as large, or each piece of a long line would copy all before it.
+            let capacity = if self.buffer.is_empty() { needed } else { needed.next_power_of_two() };
+            self.limits.resize(&mut self.held, capacity)?;
+            let mut larger = BytesMut::with_capacity(capacity);
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+        }
+        self.buffer.extend_from_slice(data);
+        Ok(())
+    }
+
     /// Takes a line of `len` bytes with its end.
     fn take(&mut self, len: usize) -> Received {
         self.taken += 1;
         self.scanned = 0;
         let held = self.held.split(len);
         let line = self.buffer.split_to(len).freeze();
+        if self.buffer.is_empty() {
+            // Its room would wait with the next line, which may be a long time.
+            self.buffer = BytesMut::new();
+            // Less is always held.
+            let _ = self.held.resize(0);
+        }
         let end = line.trim_ascii_end().len();
         Received { bytes: line.slice(..end), held: Some(held) }
     }
@@ -145,14 +163,22 @@ fn check_line(line: &[u8], number: u64, what: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use farcall_server::Server;
     use farcall_transport::PeerAddress;
+    use futures::{FutureExt as _, StreamExt as _, stream};
 
     use super::*;
     use crate::gateway::Gateway;
 
+    fn limits(buffered_bytes: usize) -> BodyLimits {
+        let server = Server::builder().build().unwrap().handle();
+        BodyLimits::new(server, &Gateway::default().buffered_bytes(buffered_bytes))
+    }
+
     fn lines(text: &'static str) -> BodyLines {
-        let limits = BodyLimits::new(&Gateway::default().buffered_bytes(64));
-        BodyLines::new(Body::from(text), limits, PeerAddress::Memory.key())
+        BodyLines::new(Body::from(text), limits(64), PeerAddress::Memory.key())
     }
 
     #[tokio::test]
@@ -177,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn memory_is_held_until_a_line_is_dropped() {
         const KIB: usize = 1024;
-        let limits = BodyLimits::new(&Gateway::default().buffered_bytes(200 * KIB));
+        let limits = limits(200 * KIB);
         let peer = PeerAddress::Memory.key();
         let text = format!("{}\n{}\n", "1".repeat(60 * KIB - 1), "2".repeat(20 * KIB - 1));
         let mut lines = BodyLines::new(Body::from(text), limits.clone(), peer);
@@ -189,6 +215,23 @@ mod tests {
         assert!(has_room(80) && !has_room(81));
         drop(lines);
         assert!(has_room(100));
+    }
+
+    #[tokio::test]
+    async fn buffer_counts_as_it_grows_and_not_between_lines() {
+        const KIB: usize = 1024;
+        let limits = limits(200 * KIB);
+        let peer = PeerAddress::Memory.key();
+        let piece = |text: &str, kib: usize| Ok::<_, Infallible>(text.repeat(kib * KIB));
+        let first = Ok(format!("{}\n", "1".repeat(40 * KIB)));
+        let pieces = stream::iter([first, piece("2", 20), piece("2", 20)]).chain(stream::pending());
+        let mut lines = BodyLines::new(Body::from_stream(pieces), limits.clone(), peer);
+        let has_room = |kib: usize| limits.hold(peer).resize(kib * KIB);
+        drop(lines.next(60 * KIB).await.unwrap());
+        assert!(has_room(100), "nothing waits");
+        assert!(lines.next(60 * KIB).now_or_never().is_none(), "the line has no end yet");
+        // A buffer of 64 KiB, for 40 KiB that have come in two pieces.
+        assert!(has_room(36) && !has_room(37));
     }
 
     #[test]
