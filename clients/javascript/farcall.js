@@ -1432,7 +1432,10 @@ class Connection {
       ["body", call.body, this.#terms.maxFrameBytes],
     ]) {
       if (bytes.length > limit) {
-        const over = `over the server's limit of ${limit} bytes (its max_frame_bytes)`;
+        const over =
+          limit === MAX_HEADER_BYTES && what === "header"
+            ? `over the protocol's limit of ${limit}`
+            : `over the server's limit of ${limit} bytes (its max_frame_bytes)`;
         const message = `${call.label}: its ${what} of ${bytes.length} bytes is ${over}`;
         return call.fail(new FarcallError("resource_exhausted", message, "not_sent"));
       }
