@@ -168,7 +168,10 @@ mod tests {
         let text = format!("HTTP/1.1 {status} x\r\n{header}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 1024]).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut head).await.unwrap();
+            }
             stream.write_all(text.as_bytes()).await.unwrap();
         });
         let tls = farcall_tls::client_config(RootCertStore::empty(), None, &[]).unwrap();

@@ -24,13 +24,16 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The bytes after which no further item is added to a part of the body.
 const MAX_PART: usize = 16 * 1024;
 
+/// A text that another thread makes; `None` if the runtime shuts down meanwhile.
+type PendingText = Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send>>;
+
 /// The items of a call and its outcome. Dropping it before its end stops the handler.
 pub(super) struct StreamBody {
     form: Form,
     /// The item or response that was taken before the body began.
     first: Option<InvokedEvent>,
     /// The text of a large item or outcome, which another thread makes.
-    making: Option<Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send>>>,
+    making: Option<PendingText>,
     /// `None` behind the outcome.
     stream: Option<InvokedStream>,
     upload: Option<Upload>,
