@@ -1,10 +1,10 @@
 //! `fuzz-replay [--list] [TARGET] [SECONDS] [SEED]`: runs targets without libFuzzer, or writes their seeds.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
-use std::{env, fs, io};
+use std::{env, io};
 
-use farcall_fuzz_targets::replay::{abort_on_panic, inputs, run};
+use farcall_fuzz_targets::replay::{abort_on_panic, run, write_inputs};
 use farcall_fuzz_targets::{TARGETS, Target, find};
 
 fn main() -> io::Result<()> {
@@ -15,7 +15,7 @@ fn main() -> io::Result<()> {
             TARGETS.iter().for_each(|target| println!("{}", target.name));
             Ok(())
         }
-        ["--inputs", name, folder] => write_inputs(named(name)?, &PathBuf::from(folder)),
+        ["--inputs", name, folder] => write_inputs(named(name)?, Path::new(folder)),
         [] => TARGETS.iter().try_for_each(|target| report(target, 1, 1)),
         [name] => report(named(name)?, 60, 1),
         [name, seconds] => report(named(name)?, number(seconds)?, 1),
@@ -29,15 +29,6 @@ fn report(target: &Target, seconds: u64, seed: u64) -> io::Result<()> {
     let began = Instant::now();
     let executions = run(target, Duration::from_secs(seconds), seed)?;
     println!("{}: {executions} executions in {:.1} s", target.name, began.elapsed().as_secs_f64());
-    Ok(())
-}
-
-/// Writes the inputs of a target into a folder, for libFuzzer to begin with.
-fn write_inputs(target: &Target, folder: &PathBuf) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    for (number, input) in inputs(target)?.iter().enumerate() {
-        fs::write(folder.join(format!("seed-{number:03}")), input)?;
-    }
     Ok(())
 }
 

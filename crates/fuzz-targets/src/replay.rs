@@ -39,6 +39,19 @@ pub fn inputs(target: &Target) -> io::Result<Vec<Vec<u8>>> {
     Ok(inputs)
 }
 
+/// Writes the [`inputs`] of a target into a folder, for libFuzzer to begin with.
+///
+/// # Errors
+///
+/// A file cannot be read or written.
+pub fn write_inputs(target: &Target, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for (number, input) in inputs(target)?.iter().enumerate() {
+        fs::write(folder.join(format!("seed-{number:03}")), input)?;
+    }
+    Ok(())
+}
+
 /// Runs a target on its inputs, and on mutations of them until `time` has passed. Returns the number of executions.
 ///
 /// # Errors
