@@ -308,6 +308,21 @@ async fn closing_waits_for_open_streams_and_drain_is_seen_by_their_halves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn both_halves_of_an_exchange_wait_for_the_drain() {
+    let (_connection, channel, mut peer) = connect(&ConnectionOptions::default(), 1000).await;
+    let exchange = channel.call::<u64>("Feed.echo", &()).exchange::<u64, u64>().await.unwrap();
+    let seq = peer.streaming().await;
+    assert!(tokio::time::timeout(S, exchange.draining()).await.is_err() && !exchange.is_draining());
+    let (sink, items) = exchange.split();
+    assert!(tokio::time::timeout(S, sink.draining()).await.is_err() && !sink.is_draining());
+    assert!(tokio::time::timeout(S, items.draining()).await.is_err() && !items.is_draining());
+    peer.goaway(seq, "the server stops").await;
+    sink.draining().await;
+    items.draining().await;
+    assert!(sink.is_draining() && items.is_draining());
+}
+
+#[tokio::test(start_paused = true)]
 async fn stream_above_the_goaway_is_refused() {
     let (channel, mut peer) = channel().await;
     let mut numbers = channel.call::<u64>("Feed.count", &(1, 9)).receive::<u64>().await.unwrap();

@@ -220,6 +220,29 @@ async fn one_way_calls_and_broadcasts_have_spans() {
 }
 
 #[tokio::test]
+async fn errors_before_a_one_way_call_or_broadcast_is_sent_are_recorded() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    channel.call::<()>("T.sent", &()).metadata("Upper", "a").notify().await.unwrap_err();
+    channel.call::<()>("T.sent", &()).metadata("Upper", "a").broadcast().each().await.unwrap_err();
+    let clients = spans.named("rpc.client");
+    let errors: Vec<_> = clients.iter().map(|seen| seen.get("error.type")).collect();
+    assert_eq!(errors, ["invalid_argument", "invalid_argument"]);
+}
+
+#[tokio::test]
+async fn errors_of_all_forms_of_broadcasts_are_recorded() {
+    let (spans, _watch) = Spans::watch(LISTENING);
+    let channel = chain().await;
+    channel.call::<String>("T.fail", &()).broadcast().await.unwrap_err();
+    channel.call::<String>("T.fail", &()).broadcast().any().await.unwrap_err();
+    for span in spans.named("rpc.client") {
+        assert_eq!((span.get("error.type"), span.get("otel.status_code")), ("internal", "ERROR"), "{span:?}");
+    }
+    assert_eq!(spans.named("rpc.client").len(), 2);
+}
+
+#[tokio::test]
 async fn spawned_task_that_inherits_stays_in_the_trace() {
     let (_spans, _watch) = Spans::watch(LISTENING);
     let channel = chain().await;
