@@ -323,6 +323,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn clone_for_another_runtime_sees_later_instances() {
+        let registry = MemoryRegistry::default();
+        let clone = registry.discovery("S").try_clone().expect("a channel begins again with it");
+        let (publisher, mut seen) = publisher();
+        tokio::spawn(clone.run(publisher));
+        registry.registrar().register(&instance("S", 1)).await.unwrap();
+        seen.wait_for(|found| !found.endpoints.is_empty()).await.unwrap();
+        assert_eq!(ports(&seen), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn instance_expires_at_its_time_to_live_after_the_last_renewal() {
         let registry = MemoryRegistry::with_ttl(Duration::from_secs(10));
         let (registrar, mut seen) = (registry.registrar(), watch(&registry, "S"));

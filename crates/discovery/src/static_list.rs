@@ -170,6 +170,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn clone_for_another_runtime_sees_later_changes() {
+        let list = StaticList::new(["10.0.0.1:7001"]).unwrap();
+        let clone = list.try_clone().expect("a channel begins again with it");
+        list.add(address(2));
+        let (publisher, mut subscription) = publisher();
+        tokio::spawn(clone.run(publisher));
+        until(&mut subscription, &[1, 2]).await;
+        list.add(address(3));
+        until(&mut subscription, &[1, 2, 3]).await;
+    }
+
+    #[tokio::test]
     async fn endpoint_replaces_the_one_at_its_address() {
         let list = StaticList::of([Endpoint::new(address(1)).with_weight(10), address(1).into()]);
         assert_eq!(list.endpoints(), [Endpoint::new(address(1)).with_weight(10)], "the first counts");

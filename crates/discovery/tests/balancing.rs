@@ -152,3 +152,28 @@ fn balancer_in_a_box_or_shared_is_the_same_balancer() {
     assert!(described.starts_with("consistent hash by the metadata `tenant`"), "{described}");
     assert_eq!((Random.key(), Arc::new(Random).key()), (KeySource::None, KeySource::None));
 }
+
+#[test]
+fn each_balancer_describes_itself_for_overviews() {
+    let described: Vec<_> = balancers().iter().map(|balancer| balancer.describe()).collect();
+    let hash = "consistent hash by the call's key, load factor 1.25";
+    let expected = [
+        "random",
+        "round robin",
+        "weighted round robin",
+        "least loaded",
+        "peak EWMA of latency",
+        "reported load",
+        hash,
+        "consistent hash by the call's key, unbounded",
+        "consistent hash by the call's key, load factor 1",
+        "zone `zone-0` first, least loaded",
+        "zone `zone-1` first, weighted round robin",
+        &format!("zone `zone-1` first, zone `zone-2` first, {hash}"),
+        "subset of 3, least loaded",
+        "subset of 1, weighted round robin",
+        &format!("subset of 4, zone `zone-1` first, {hash}"),
+        "zone `zone-1` first, subset of 2, peak EWMA of latency",
+    ];
+    assert_eq!(described, expected);
+}

@@ -255,6 +255,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn latency_jumps_to_a_peak_and_falls_as_time_passes() {
+        let load = Load::default();
+        assert_eq!((load.latency(), load.peak()), (Duration::ZERO, Duration::ZERO));
+        load.record_latency(S);
+        load.record_latency(S / 1000);
+        assert_eq!((load.latency(), load.peak()), (S, S), "no time has passed");
+        advance(DECAY).await;
+        let part = std::f64::consts::E.recip();
+        let near = |latency: Duration, seconds: f64| (latency.as_secs_f64() - seconds).abs() < 1e-6;
+        assert!(near(load.latency(), part), "{load:?}");
+        assert_eq!(load.peak(), S);
+        load.record_latency(S / 10);
+        let mean = part + (1.0 - part) / 10.0;
+        assert!(near(load.latency(), mean) && near(load.peak(), mean), "{load:?}");
+        load.record_latency(2 * S);
+        assert_eq!((load.latency(), load.peak()), (2 * S, 2 * S));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn reports_of_two_processes_behind_one_address_are_averaged() {
         let load = Arc::<Load>::default();
         let (one, other) = (load.reports(), load.reports());

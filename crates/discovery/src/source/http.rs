@@ -156,26 +156,39 @@ pub fn innermost_cause(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use farcall_tls::client_config;
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     use tokio::net::TcpListener;
 
     use super::*;
 
+    /// Answers every request with these bytes, and returns the URL for it.
+    async fn serve(answer: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            loop {
+                let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+                let mut line = String::new();
+                while stream.read_line(&mut line).await.unwrap() > 2 {
+                    line.clear();
+                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        url
+    }
+
+    async fn get(url: &str) -> Response {
+        let tls = client_config(RootCertStore::empty(), None, &[]).unwrap();
+        client(tls).unwrap().get(url).send().await.unwrap()
+    }
+
     /// Returns a response with this status, header and body.
     async fn response(status: u16, header: &str, body: &str) -> Response {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let text = format!("HTTP/1.1 {status} x\r\n{header}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                stream.read_buf(&mut head).await.unwrap();
-            }
-            stream.write_all(text.as_bytes()).await.unwrap();
-        });
-        let tls = farcall_tls::client_config(RootCertStore::empty(), None, &[]).unwrap();
-        client(tls).unwrap().get(url).send().await.unwrap()
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status} x\r\n{header}\r\ncontent-length: {length}\r\n\r\n{body}");
+        get(&serve(answer).await).await
     }
 
     #[tokio::test]
@@ -200,6 +213,32 @@ mod tests {
         assert!(matches!(compressed, Err(BodyError::Compressed(name)) if name == "gzip"));
         assert_eq!(read("content-encoding: identity", "abcd").await.unwrap(), b"abcd");
         assert!(matches!(read("a: b", "abcde").await, Err(BodyError::TooLong(4))));
+    }
+
+    #[tokio::test]
+    async fn redirects_are_not_followed() {
+        let elsewhere = serve("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()).await;
+        let redirect = format!("HTTP/1.1 302 Found\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n");
+        let url = serve(redirect).await;
+        let answer = get(&url).await;
+        assert_eq!((answer.status().as_u16(), answer.url().as_str()), (302, &*url));
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_up_to_the_limit() {
+        let plain = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabcdef".to_owned();
+        let chunked =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n2\r\nef\r\n0\r\n\r\n"
+                .to_owned();
+        for answer in [plain, chunked] {
+            let url = serve(answer).await;
+            assert_eq!(read_body(get(&url).await, 6).await.unwrap(), b"abcdef");
+            let error = read_body(get(&url).await, 5).await.unwrap_err();
+            assert!(matches!(error, BodyError::TooLong(5)), "{error:?}");
+        }
+        let cut = serve("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabcdef".to_owned()).await;
+        let error = read_body(get(&cut).await, 7).await.unwrap_err();
+        assert!(matches!(error, BodyError::Broken(_)), "{error:?}");
     }
 
     #[test]
