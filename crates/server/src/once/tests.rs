@@ -443,3 +443,51 @@ async fn store_that_fails_is_told_of() {
     let bank = bank(OnceOptions::default().store(Broken(Ok(Claim::Granted), "broken")));
     assert_eq!(text(&bank.invoke(pay("a", 500)).await), "\"1: 500\"");
 }
+
+/// A store that fails at first, and the number of times that it was asked to keep an answer or to release a key.
+#[derive(Clone)]
+struct Shaky(Arc<MemoryDedupStore>, Arc<AtomicUsize>, usize);
+
+impl Shaky {
+    fn ask(&self) -> Result<(), BoxError> {
+        if self.1.fetch_add(1, Relaxed) < self.2 { Err("it restarts".into()) } else { Ok(()) }
+    }
+}
+
+impl DedupStore for Shaky {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn claim<'a>(&'a self, call: &'a OnceCall) -> BoxFuture<'a, Result<Claim, Status>> {
+        self.0.claim(call)
+    }
+
+    fn keep<'a>(&'a self, call: &'a OnceCall, answer: Vec<u8>) -> BoxFuture<'a, Result<(), BoxError>> {
+        self.ask().map_or_else(|error| ready(Err(error)).boxed(), |()| self.0.keep(call, answer))
+    }
+
+    fn release<'a>(&'a self, call: &'a OnceCall) -> BoxFuture<'a, Result<(), BoxError>> {
+        self.ask().map_or_else(|error| ready(Err(error)).boxed(), |()| self.0.release(call))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn store_is_asked_three_times_to_keep_an_answer_or_to_release_a_key() {
+    for (failures, asked) in [(0, 1), (1, 2), (2, 3), (9, 3)] {
+        let store =
+            || Shaky(Arc::new(MemoryDedupStore::new(1 << 20, 1024, 60 * S)), Arc::default(), failures);
+        let (keeps, releases) = (store(), store());
+        let bank_of = |store: &Shaky| bank(OnceOptions::default().store(store.clone()));
+        let (paying, refusing) = (bank_of(&keeps), bank_of(&releases));
+        let refused = async || error(&refusing.invoke(call("Bank.refuse", "b", "null")).await).1;
+        assert_eq!(text(&paying.invoke(pay("a", 500)).await), "\"1: 500\"");
+        assert_eq!(refused().await, Execution::Refused);
+        assert_eq!((keeps.1.load(Relaxed), releases.1.load(Relaxed)), (asked, asked));
+        if failures < asked {
+            assert_eq!(text(&paying.invoke(pay("a", 500)).await), "\"1: 500\"", "it was kept");
+            assert_eq!(refused().await, Execution::Refused);
+            assert_eq!(refusing.begun(), 2, "it was released");
+        }
+    }
+}

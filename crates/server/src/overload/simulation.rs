@@ -162,6 +162,25 @@ fn limit_follows_a_capacity_that_falls_and_rises() {
 }
 
 #[test]
+fn probes_get_rarer_while_they_find_nothing_new() {
+    let mut simulation = Simulation::new(8, &[10 * MS], 0.0);
+    simulation.run(Duration::from_secs(2));
+    let (mut begins, mut was_probing) = (Vec::<u32>::new(), false);
+    for at in 0..12_000_u32 {
+        simulation.run(5 * MS);
+        let is_probing = simulation.law.limit() < simulation.law.usual_limit();
+        if is_probing && !was_probing {
+            begins.push(at);
+        }
+        was_probing = is_probing;
+    }
+    let gaps: Vec<_> = begins.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // Each pause is twice the one before, up to the longest.
+    assert!(gaps[1] > gaps[0] * 3 / 2 && gaps[2] > gaps[1] * 5 / 4, "{gaps:?}");
+    assert!(gaps.len() > 4 && gaps[3..].iter().all(|gap| gap.abs_diff(gaps[2]) < gaps[2] / 10), "{gaps:?}");
+}
+
+#[test]
 fn limit_that_is_not_used_stays() {
     let mut simulation = Simulation::new(32, &[20 * MS], 0.2);
     simulation.run(Duration::from_secs(10));
