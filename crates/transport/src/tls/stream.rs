@@ -165,3 +165,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsIo<S> {
         ready!(self.poll_open(cx))?.poll_shutdown(cx).map_err(TlsErrorKind::explain)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn input_after_a_failed_handshake_is_discarded_until_the_peer_closes() {
+        let (mut near, mut far) = duplex(1024);
+        let begin = Instant::now();
+        let lingering = tokio::spawn(async move {
+            linger(&mut near).await;
+            begin.elapsed()
+        });
+        for _ in 0..3 {
+            far.write_all(&[7; 100]).await.unwrap();
+            sleep(LINGER / 10).await;
+        }
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "this half is closed at once");
+        assert!(!lingering.is_finished());
+        drop(far);
+        assert_eq!(lingering.await.unwrap(), LINGER / 10 * 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peer_that_does_not_close_after_a_failed_handshake_is_left_in_time() {
+        let (mut near, mut far) = duplex(1024);
+        let begin = Instant::now();
+        let flood = tokio::spawn(async move {
+            while far.write_all(&[7; 100]).await.is_ok() {
+                sleep(LINGER / 100).await;
+            }
+        });
+        linger(&mut near).await;
+        assert_eq!(begin.elapsed(), LINGER);
+        drop(near);
+        flood.await.unwrap();
+    }
+}

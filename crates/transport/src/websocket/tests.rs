@@ -131,7 +131,10 @@ async fn ping_is_answered_while_reading() {
 
 #[test]
 fn the_accept_key_is_that_of_the_rfc() {
-    assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    // What a server answers, and what a client wants.
+    for accept in [websocket_accept, accept_key] {
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
 }
 
 /// A frame of a client with the mask 0.
@@ -165,6 +168,37 @@ async fn refused_peer_that_answers_ends_the_stream_at_once() {
         peer.shutdown().await.unwrap();
         assert_eq!(reading.await.unwrap().kind(), io::ErrorKind::InvalidData);
         assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_violation_is_refused_with_its_reason() {
+    let begun = frame(0x02, b"a");
+    let within = |frame: Vec<u8>| [&begun[..], &frame].concat();
+    let many = [&[0x89, 0xfe, 0, 126, 0, 0, 0, 0][..], &[0; 126]].concat();
+    for (bytes, reason) in [
+        (frame(0x80, b""), "a continuation follows no message"),
+        (within(frame(0x82, b"")), "a message begins within another"),
+        (within(frame(0x81, b"")), "a message begins within another"),
+        (vec![0x82, 0], "frames of clients are masked, those of servers are not"),
+        (frame(0xc2, b""), "a frame uses an extension that was not agreed on"),
+        (frame(0xa2, b""), "a frame uses an extension that was not agreed on"),
+        (frame(0x92, b""), "a frame uses an extension that was not agreed on"),
+        (frame(0x83, b""), "a frame has an unknown opcode"),
+        (frame(0x8b, b""), "a frame has an unknown opcode"),
+        (frame(0x09, b""), "a control frame is fragmented or over 125 bytes"),
+        (many, "a control frame is fragmented or over 125 bytes"),
+    ] {
+        let (mut server, mut peer) = received(&bytes).await;
+        let mut data = Vec::new();
+        let reading = tokio::spawn(async move { server.read_to_end(&mut data).await.unwrap_err() });
+        let mut close = Vec::new();
+        peer.read_to_end(&mut close).await.unwrap();
+        assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, PROTOCOL_ERROR));
+        assert_eq!(std::str::from_utf8(&close[4..]), Ok(reason));
+        drop(peer);
+        let error = reading.await.unwrap().to_string();
+        assert!(error.contains(reason), "{error}");
     }
 }
 

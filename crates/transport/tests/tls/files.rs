@@ -81,6 +81,29 @@ async fn is_shown(listener: &Listener, client: &TlsClient, name: &str) -> bool {
     near.unwrap().tls().unwrap().certificate.as_ref().unwrap().has_name(name)
 }
 
+#[test]
+fn descriptions_for_logs_name_files_and_no_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = Authority::new("a").issue(&["127.0.0.1"]);
+    let [chain, key] = write(&pair, folder.path());
+    let server = TlsServer::builder().certificate_files(&chain, &key);
+    let client =
+        TlsClient::builder().roots_file(&chain).certificate_files(&chain, &key).server_name("shop.example");
+    let of_clients = [format!("{client:?}"), format!("{:?}", client.build().unwrap())];
+    let of_servers = [format!("{server:?}"), format!("{:?}", server.build().unwrap())];
+    for described in of_clients.iter().chain(&of_servers) {
+        assert!(described.contains("cert.pem") && described.contains("key.pem"), "{described}");
+    }
+    assert!(of_clients.iter().all(|described| described.contains("shop.example")), "{of_clients:?}");
+    let given = format!(
+        "{:?}{:?}",
+        TlsServer::builder().certificate_pem(&*pair.chain, &*pair.key),
+        TlsClient::builder().certificate_pem(&*pair.chain, &*pair.key)
+    );
+    assert!(given.starts_with("TlsServerBuilder") && given.contains("TlsClientBuilder"), "{given}");
+    assert!(!given.contains("BEGIN") && !given.contains(pair.key.lines().nth(1).unwrap()), "{given}");
+}
+
 /// The warnings of this process.
 struct Log;
 
