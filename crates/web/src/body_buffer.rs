@@ -134,6 +134,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn buffer_is_filled_to_its_end_without_being_copied() {
+        let shares = ByteShares::new(usize::MAX);
+        let mut body = buffer(&shares, 100 * KIB);
+        assert!(body.push(&[1; KIB]).await);
+        let place = body.bytes.as_ptr();
+        for part in [&[2; KIB][..], &[3; 2 * KIB], &[]] {
+            assert!(body.push(part).await);
+            assert_eq!(body.bytes.as_ptr(), place);
+        }
+        assert_eq!((body.len(), body.held.bytes()), (4 * KIB, 4 * KIB));
+        assert!(body.push(&[4]).await);
+        assert_eq!((body.len(), body.held.bytes()), (4 * KIB + 1, 8 * KIB));
+    }
+
+    #[tokio::test]
     async fn growth_of_a_large_body_lets_others_run() {
         let shares = ByteShares::new(usize::MAX);
         let mut body = buffer(&shares, 4096 * KIB);

@@ -261,4 +261,16 @@ mod tests {
         assert!(ended[..10].iter().all(|ended| *ended) && !ended[10..].contains(&true), "{ended:?}");
         drop(writes);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_as_are_allowed_may_stand_still() {
+        let stalled = StalledPeers::default();
+        let mut keys: Vec<_> = (1..MAX_STALLED).map(|_| stalled.insert(Waker::noop())).collect();
+        advance(GRACE).await;
+        keys.push(stalled.insert(Waker::noop()));
+        assert!(keys.iter().all(|key| stalled.contains(key)));
+        stalled.insert(Waker::noop());
+        assert!(!stalled.contains(&keys[0]));
+        assert!(keys[1..].iter().all(|key| stalled.contains(key)));
+    }
 }

@@ -90,6 +90,8 @@ fn add_metadata(headers: &mut HeaderMap, metadata: &Metadata) {
 
 #[cfg(test)]
 mod tests {
+    use farcall_protocol::Codec;
+
     use super::*;
 
     #[test]
@@ -131,5 +133,19 @@ mod tests {
         assert_eq!((headers.len(), headers["farcall-meta-a"].len()), (2, most));
         let headers = with(most + 1);
         assert_eq!((headers.len(), &headers[META_OMITTED]), (1, &HeaderValue::from(2)));
+    }
+
+    #[test]
+    fn answer_whose_metadata_is_over_the_limit_is_an_error() {
+        let answer = |value: usize| {
+            let mut metadata = Metadata::new();
+            metadata.insert("a", "x".repeat(value)).unwrap();
+            let len = encoded_len(&metadata);
+            let outcome = farcall_server::Response::ok(&Codec::Json, &7).with_metadata(metadata);
+            (len, call_response(&outcome, false).status())
+        };
+        let most = MAX_HEADER_BYTES - answer(0).0;
+        assert_eq!(answer(most), (MAX_HEADER_BYTES, StatusCode::OK));
+        assert_eq!(answer(most + 1).1, StatusCode::TOO_MANY_REQUESTS);
     }
 }
