@@ -1,8 +1,8 @@
 //! The changes between two documents, with what they break and why.
 
 use farcall_schema::{
-    Change, Content, Document, Enum, Field, MethodSchema, Pair, ServiceSchema, Struct, Type, Variant,
-    Verdict, Wire, compare,
+    Change, Content, Document, Enum, Field, MethodSchema, Narrowed, Pair, ServiceSchema, Struct, Type,
+    Variant, Verdict, Wire, compare, compare_types,
 };
 
 fn document(arguments: Struct, result: Type) -> Document {
@@ -195,4 +195,59 @@ fn types_that_contain_themselves_are_compared() {
     };
     let changes = compare(&tree(Type::int(false, 8)), &tree(Type::int(false, 16)));
     assert_eq!(summary(&changes), [("result.leaf", "was u8, is u16", Breaking, Compatible)]);
+}
+
+#[test]
+fn narrowed_types_of_one_name_are_compared_by_what_they_read() {
+    let of =
+        |name: &str, ty| document(Struct::default(), Type::Narrowed(Narrowed::new(Type::list(ty), name)));
+    let old = of("shop::Id", Type::Bool);
+    assert_eq!(compare(&old, &of("shop::Id", Type::Bool)), []);
+    let places = |new: &Document| -> Vec<_> {
+        compare(&old, new).into_iter().map(|change| (change.place, change.what)).collect()
+    };
+    let expected = |place: &str, what: &str| [(place.to_owned(), what.to_owned())];
+    assert_eq!(places(&of("shop::Id", Type::Text)), expected("result[]", "was bool, is String"));
+    assert_eq!(places(&of("shop::Number", Type::Bool)), expected("result", "was Id, is Number"));
+}
+
+/// Returns the verdict, which is the same for both wires.
+fn verdict(writer: &Type, reader: &Type) -> Verdict {
+    let document = Document::default();
+    let [json, msgpack] =
+        Wire::ALL.map(|wire| compare_types(wire, (&document, writer), (&document, reader)).0);
+    assert_eq!(json, msgpack, "{writer} as {reader}");
+    json
+}
+
+#[test]
+fn open_enum_with_content_reads_text_that_cannot_be_the_name_of_that_variant() {
+    let open = |name: &str| {
+        let mut of = Enum::new([Variant::new(name, Content::Newtype(Type::Bool))]);
+        of.is_open = true;
+        Type::Enum(of)
+    };
+    assert_eq!(verdict(&Type::Char, &open("ab")), Compatible);
+    assert_eq!(verdict(&Type::Char, &open("a")), Breaking);
+    assert_eq!(verdict(&Type::Text, &open("ab")), Breaking);
+}
+
+#[test]
+fn names_of_variants_are_keys_of_what_reads_them() {
+    let key = |name: &str| Type::map(Type::Enum(Enum::new([Variant::new(name, Content::Unit)])), Type::Bool);
+    for (name, reader, expected) in [
+        ("ab", Type::Text, Compatible),
+        ("a", Type::Char, Compatible),
+        ("ab", Type::Char, Breaking),
+        ("true", Type::Bool, Compatible),
+        ("ab", Type::Bool, Breaking),
+        ("7", Type::int(false, 8), Compatible),
+        ("-7", Type::int(false, 8), Breaking),
+    ] {
+        assert_eq!(
+            verdict(&key(name), &Type::map(reader.clone(), Type::Bool)),
+            expected,
+            "{name} as {reader}"
+        );
+    }
 }
