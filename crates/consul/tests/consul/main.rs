@@ -178,3 +178,12 @@ async fn wrong_answers_keep_the_list() {
         watcher.until_weights(&[5]).await;
     }
 }
+
+#[test]
+fn sources_and_registrars_are_named_by_their_agents() {
+    let options = ConsulOptions::new("http://127.0.0.1:8500/consul/").unwrap();
+    let described = |service| ConsulDiscovery::new(&options, service).unwrap().describe();
+    assert_eq!(described("Arith"), "Arith at Consul http://127.0.0.1:8500/consul");
+    assert_eq!(described(""), "servers at Consul http://127.0.0.1:8500/consul");
+    assert_eq!(ConsulRegistrar::new(&options).unwrap().describe(), "Consul at http://127.0.0.1:8500/consul");
+}

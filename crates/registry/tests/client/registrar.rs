@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use farcall_discovery::{Instance, Registrar, Renewal};
-use farcall_registry::client::{HttpRegistrar, SettingsError};
+use farcall_discovery::{Discovery, Instance, Registrar, Renewal};
+use farcall_registry::client::{HttpDiscovery, HttpRegistrar, SettingsError};
 use farcall_test_support::wait::PATIENCE;
 use serde_json::{Value, json as value};
 
@@ -38,6 +38,15 @@ fn full(request: &Request) -> Reply {
 
 fn simple(request: &Request) -> Reply {
     if request.is("POST", "/registry") { json(REGISTRATION) } else { not_found() }
+}
+
+#[test]
+fn sources_and_registrars_are_named_by_their_urls() {
+    let url = "http://127.0.0.1:7100/registry";
+    let described = |service| HttpDiscovery::new(url, service).unwrap().describe();
+    assert_eq!(described("Arith"), "Arith at http://127.0.0.1:7100/registry");
+    assert_eq!(described(""), "servers at http://127.0.0.1:7100/registry");
+    assert_eq!(HttpRegistrar::new(url).unwrap().describe(), url);
 }
 
 #[tokio::test]
