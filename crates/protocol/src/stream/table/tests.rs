@@ -261,8 +261,8 @@ fn halves_are_woken_by_what_they_wait_for() {
     assert!(is_ready(&mut client, 1));
 }
 
-#[test]
-fn growth_of_removed_streams_is_given_back() {
+/// A table with a stream whose window has grown by all that windows may grow by, 3 KiB.
+fn grown() -> StreamTable {
     let limits = WindowLimits { initial: StreamWindow::new(KIB), max: StreamWindow::new(64 * KIB) };
     let window = StreamWindow::new(KIB);
     let mut settings = StreamSettings::new(Codec::default(), MaxFrameBytes::DEFAULT, window, window);
@@ -279,8 +279,28 @@ fn growth_of_removed_streams_is_given_back() {
         pass(&mut server, &mut client);
     }
     assert_eq!(server.growth(), 3 * KIB);
+    server
+}
+
+#[test]
+fn growth_of_removed_streams_is_given_back() {
+    let mut server = grown();
     server.remove(Seq(1));
     assert_eq!(server.growth(), 0);
+}
+
+#[test]
+fn growth_of_windows_that_shrink_is_given_back() {
+    let mut server = grown();
+    let mut growths = vec![server.growth()];
+    while let Some(at) = server.check_at() {
+        assert!(server.expire(at - Duration::from_millis(1)).is_empty());
+        assert_eq!(server.expire(at), []);
+        growths.push(server.growth());
+    }
+    // A check may find that the window was needed after all.
+    growths.dedup();
+    assert_eq!(growths, [3 * KIB, KIB, 0], "each time by half of the window");
 }
 
 #[derive(Clone, Copy, Debug)]
