@@ -1,9 +1,10 @@
 //! [`Inbox`]: received bytes, and the size of the next read.
 
 use bytes::buf::Limit;
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::buffer_source::{BufferSource, MIN_POOLED_BUFFER, Unpooled};
+use crate::front::FrontMessage;
 use crate::header::{Flags, Header};
 use crate::limits::Seq;
 use crate::message::{FrameError, Message, MessageDecoder};
@@ -166,11 +167,64 @@ impl<B: BufferSource> Inbox<B> {
             self.missing = decoder.missing(&self.bytes)?;
             return Ok(false);
         };
-        self.last_large = if whole.end < LARGE { 0 } else { whole.end };
-        self.proven = self.proven.max(whole.end);
-        (self.missing, self.has_outgrown) = (0, false);
+        self.taken(whole.end);
         decoder.take(&whole, &mut self.bytes, message)?;
         Ok(true)
+    }
+
+    /// Looks at the message at the front, if it is complete, not large, and of the usual form in MessagePack. Returns it with
+    /// the name of its method as it was received, which may be no UTF-8. [`Inbox::read`] takes it as any other message.
+    #[cfg_attr(
+        not(feature = "msgpack"),
+        expect(
+            unused_variables,
+            clippy::unused_self,
+            reason = "without MessagePack no header is read by position"
+        )
+    )]
+    #[inline]
+    #[must_use]
+    pub fn front(&self, decoder: &MessageDecoder) -> Option<(FrontMessage, &[u8])> {
+        #[cfg(feature = "msgpack")]
+        if self.discarding == 0
+            && let Some((whole, header)) = decoder.front(&self.bytes, LARGE)
+        {
+            return Some((FrontMessage::new(&header, whole), header.service_method));
+        }
+        None
+    }
+
+    /// Returns the body of the message at the front, where it was received. Empty once that was taken.
+    #[inline]
+    #[must_use]
+    pub fn front_body(&self, front: &FrontMessage) -> &[u8] {
+        self.bytes.get(front.body()).unwrap_or_default()
+    }
+
+    /// Takes the message at the front, unless it was taken, and returns its body.
+    pub fn take_front(&mut self, front: &mut FrontMessage) -> Bytes {
+        let body = front.body();
+        let len = front.taken().min(self.bytes.len());
+        self.taken(len);
+        let mut message = self.bytes.split_to(len).freeze();
+        message.advance(body.start.min(len));
+        message
+    }
+
+    /// Discards the message at the front, unless it was taken.
+    #[inline]
+    pub fn skip_front(&mut self, front: &mut FrontMessage) {
+        let len = front.taken().min(self.bytes.len());
+        self.taken(len);
+        self.bytes.advance(len);
+    }
+
+    /// Notes that a message of this length is taken.
+    #[inline]
+    fn taken(&mut self, len: usize) {
+        self.last_large = if len < LARGE { 0 } else { len };
+        self.proven = self.proven.max(len);
+        (self.missing, self.has_outgrown) = (0, false);
     }
 
     /// Takes the small items that follow one of this stream, as far as they have come, and as one batch has room for. `None`

@@ -50,6 +50,7 @@ mod codec;
 mod compression;
 mod criticality;
 pub mod describe;
+mod front;
 mod handshake;
 mod header;
 mod inbox;
@@ -80,6 +81,7 @@ pub use self::codec::BodyCodec;
 pub use self::codec::{BoxError, Codec, DecodeError, EncodeError};
 pub use self::compression::{Compression, CompressionError};
 pub use self::criticality::Criticality;
+pub use self::front::FrontMessage;
 pub use self::handshake::{
     ClientHello, ClientOffer, DEFAULT_CONNECT_TIMEOUT, HandshakeError, MAGIC_NUMBER, Negotiated,
     ServerPolicy, StreamPolicy, StreamTerms, VERSION,

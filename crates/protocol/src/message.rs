@@ -7,6 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::codec::Codec;
+#[cfg(feature = "msgpack")]
+use crate::header::UsualHeader;
 use crate::header::{self, Flags, Header, HeaderError, HeaderRef, Kind};
 use crate::limits::{LENGTH_BYTES, MAX_OPTION_BYTES, MaxFrameBytes, Seq};
 
@@ -72,6 +74,23 @@ impl MessageDecoder {
         let Cut { header_end, body: Some(body) } = self.cut(buffer)? else { return Ok(None) };
         let end = header_end + LENGTH_BYTES + body;
         Ok((end <= buffer.len()).then_some(Whole { header_end, end }))
+    }
+
+    /// Returns the positions and the header of the message at the front of `buffer`, if it is complete, the header is of the
+    /// usual form, and the message is shorter than `limit` bytes.
+    #[cfg(feature = "msgpack")]
+    #[inline]
+    pub(crate) fn front<'a>(&self, buffer: &'a [u8], limit: usize) -> Option<(Whole, UsualHeader<'a>)> {
+        #[cfg(feature = "json")]
+        if matches!(self.codec, Codec::Json) {
+            return None;
+        }
+        // What is wrong with its lengths is told when it is taken.
+        let whole = self.whole(buffer).ok()??;
+        if whole.end >= limit {
+            return None;
+        }
+        Some((whole, UsualHeader::read(&buffer[LENGTH_BYTES..whole.header_end])?))
     }
 
     /// Takes the complete message at these positions from the front of `buffer`, into one that is there, since a message is
@@ -145,8 +164,9 @@ impl MessageDecoder {
 }
 
 /// The positions of a complete message's parts in a buffer.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Whole {
-    header_end: usize,
+    pub(crate) header_end: usize,
     /// The length of the message, in bytes.
     pub(crate) end: usize,
 }

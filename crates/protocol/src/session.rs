@@ -66,7 +66,7 @@ impl ServerSession {
     /// The client violated the protocol; the connection must be closed.
     pub fn receive(&mut self, header: &Header, now: Instant) -> Result<ServerAction, ProtocolError> {
         match header.kind {
-            Kind::Request => self.request(header),
+            Kind::Request => self.receive_request(header.seq, header.flags),
             Kind::Cancel => Ok(ServerAction::Cancel),
             Kind::Ping if self.pings.allows(now) => Ok(ServerAction::Pong),
             Kind::Ping => Err(ProtocolError::PingFlood),
@@ -83,24 +83,27 @@ impl ServerSession {
         }
     }
 
-    fn request(&mut self, header: &Header) -> Result<ServerAction, ProtocolError> {
+    /// Handles a request with this number and these flags, as [`ServerSession::receive`] does.
+    ///
+    /// # Errors
+    ///
+    /// The client violated the protocol; the connection must be closed.
+    #[inline]
+    pub fn receive_request(&mut self, seq: Seq, flags: Flags) -> Result<ServerAction, ProtocolError> {
         if self.peer_goaway {
-            return Err(ProtocolError::AfterGoaway { seq: header.seq });
+            return Err(ProtocolError::AfterGoaway { seq });
         }
-        if self.last.is_some_and(|last| header.seq <= last) || header.seq == Seq(0) {
-            return Err(ProtocolError::SeqNotIncreasing {
-                seq: header.seq,
-                last: self.last.unwrap_or_default(),
-            });
+        if self.last.is_some_and(|last| seq <= last) || seq == Seq(0) {
+            return Err(ProtocolError::SeqNotIncreasing { seq, last: self.last.unwrap_or_default() });
         }
-        self.last = Some(header.seq);
+        self.last = Some(seq);
         if self.own_goaway.is_some() {
             return Ok(ServerAction::Ignore);
         }
-        if self.streams && header.flags.contains(Flags::STREAMING) {
+        if self.streams && flags.contains(Flags::STREAMING) {
             return Ok(ServerAction::StartStream);
         }
-        Ok(ServerAction::Start { answer: !header.flags.contains(Flags::ONE_WAY) })
+        Ok(ServerAction::Start { answer: !flags.contains(Flags::ONE_WAY) })
     }
 
     /// Stops accepting requests. Returns the number for the goaway message: that of the last accepted request.

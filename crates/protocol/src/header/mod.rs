@@ -8,6 +8,8 @@ pub use self::byte_str::ByteStr;
 #[cfg(feature = "msgpack")]
 use self::short::ShortHead;
 pub use self::types::{Flags, Header, HeaderError, HeaderRef, Kind};
+#[cfg(feature = "msgpack")]
+pub(crate) use self::usual::UsualHeader;
 use crate::body::SmallBody;
 use crate::codec::Codec;
 use crate::limits::{LENGTH_BYTES, Seq};
@@ -20,6 +22,8 @@ mod msgpack;
 #[cfg(feature = "msgpack")]
 mod short;
 mod types;
+#[cfg(feature = "msgpack")]
+mod usual;
 
 /// Appends the two lengths of a message with `header` encoded for `codec` between them, if the header is of the usual form
 /// and at most `limit` bytes long. Returns the length of the header; `None` if nothing was appended.
@@ -100,4 +104,4 @@ pub(crate) fn decode_into(
 }
 
 #[cfg(all(test, feature = "msgpack", feature = "json"))]
-mod tests;
+pub(crate) mod tests;

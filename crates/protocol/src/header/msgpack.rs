@@ -9,17 +9,13 @@ use rmp::encode::ByteBuf;
 
 use super::byte_str::ByteStr;
 use super::types::{Flags, Header, HeaderError, HeaderRef, Kind};
+use super::usual::UsualHeader;
 use crate::code::{Code, Execution};
 use crate::codec::value_len;
 use crate::limits::Seq;
 use crate::metadata::Metadata;
 use crate::status::Status;
 use crate::text::{MAX_PEER_TEXT, truncate};
-
-const NIL: u8 = Marker::Null.to_u8();
-const U8: u8 = Marker::U8.to_u8();
-const U16: u8 = Marker::U16.to_u8();
-const U32: u8 = Marker::U32.to_u8();
 
 pub(super) fn encode(header: &HeaderRef<'_>, out: &mut BytesMut) {
     let metadata = header.metadata();
@@ -127,49 +123,19 @@ pub(super) fn decode_into(
     Ok(())
 }
 
-/// Decodes a header of the most frequent form: no error, no metadata, and the other fields in short
-/// encodings. `None` for any other header, valid or not; `decode_any` handles it.
+/// Decodes a header of the most frequent form. `None` for any other header, valid or not; `decode_any` handles it.
 // Field by field into the one that is there: a header is large to be moved and dropped.
 #[inline]
 fn decode_usual(message: &Bytes, frame: &[u8], header: &mut Header) -> Option<()> {
-    let [array, kind, rest @ ..] = frame else { return None };
-    let Marker::FixArray(fields @ (2..=4 | 7)) = Marker::from_u8(*array) else { return None };
-    let (seq, rest) = short_uint(rest)?;
-    let (name, rest) = if fields >= 3 { short_str(message, rest)? } else { (ByteStr::default(), rest) };
-    let (timeout_ms, rest) = if fields >= 4 { short_uint(rest)? } else { (0, rest) };
-    let flags = match rest {
-        [] if fields <= 4 => 0,
-        [NIL, NIL, flags @ 0..=0x7f] if fields == 7 => *flags,
-        _ => return None,
-    };
-    header.kind = Kind::from_number(u64::from(*kind))?;
-    header.seq = Seq(seq);
-    header.service_method = name;
-    header.timeout_ms = timeout_ms;
+    let usual = UsualHeader::read(frame)?;
+    header.service_method = ByteStr::part_of(message, usual.service_method).ok()?;
+    header.kind = usual.kind;
+    header.seq = usual.seq;
+    header.timeout_ms = usual.timeout_ms;
     header.error = None;
     header.metadata = None;
-    header.flags = Flags::from_bits(u64::from(flags));
+    header.flags = usual.flags;
     Some(())
-}
-
-/// Reads a number below 2^32 in its usual encodings, and returns it with the remaining bytes.
-#[inline]
-fn short_uint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    Some(match bytes {
-        [value @ 0..=0x7f, rest @ ..] | [U8, value, rest @ ..] => (u64::from(*value), rest),
-        [U16, a, b, rest @ ..] => (u64::from(u16::from_be_bytes([*a, *b])), rest),
-        [U32, a, b, c, d, rest @ ..] => (u64::from(u32::from_be_bytes([*a, *b, *c, *d])), rest),
-        _ => return None,
-    })
-}
-
-/// Reads a string below 32 bytes, and returns it with the remaining bytes.
-#[inline]
-fn short_str<'a>(message: &Bytes, bytes: &'a [u8]) -> Option<(ByteStr, &'a [u8])> {
-    let (marker, rest) = bytes.split_first()?;
-    let Marker::FixStr(len) = Marker::from_u8(*marker) else { return None };
-    let (text, rest) = rest.split_at_checked(usize::from(len))?;
-    Some((ByteStr::part_of(message, text).ok()?, rest))
 }
 
 fn decode_any(message: &Bytes, frame: &[u8]) -> Result<Header, HeaderError> {

@@ -141,7 +141,7 @@ fn not_sent_is_encoded_as_maybe() {
     }
 }
 
-pub(super) fn any_header() -> impl Strategy<Value = Header> {
+pub(crate) fn any_header() -> impl Strategy<Value = Header> {
     let status = (0..Code::ALL.len(), ".{0,40}", 0_u64..3).prop_map(|(code, message, execution)| {
         Box::new(Status::new(Code::ALL[code], Execution::from_number(execution), message))
     });

@@ -225,3 +225,68 @@ proptest! {
         }
     }
 }
+
+/// Returns the message with this header and body, as it is sent.
+#[cfg(all(feature = "msgpack", feature = "json"))]
+fn sent(codec: &Codec, header: &Header, body: &'static [u8]) -> Vec<u8> {
+    let mut outbox = Outbox::new();
+    let body = Bytes::from_static(body).into();
+    outbox.push(codec, &header.as_ref(), &body, MaxFrameBytes::DEFAULT).unwrap();
+    outbox.copy_to_bytes(outbox.remaining()).to_vec()
+}
+
+#[cfg(all(feature = "msgpack", feature = "json"))]
+proptest! {
+    #[test]
+    fn message_at_the_front_is_the_one_that_is_read(
+        header in crate::header::tests::any_header(),
+        is_short: bool,
+        is_taken: bool,
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut header = header;
+        if is_short {
+            (header.error, header.metadata) = (None, None);
+            header.service_method = "Arith.multiply".into();
+            (header.seq, header.timeout_ms) = (Seq(header.seq.0 >> 32), header.timeout_ms >> 32);
+        }
+        let next = messages(&[5]);
+        let bytes = [&sent(&Codec::MessagePack, &header, b"body")[..], &next].concat();
+        let mut inbox = Inbox::new(BytesMut::from(&bytes[..]));
+        let read = inbox.next(&decoder()).unwrap().unwrap();
+        let mut inbox = Inbox::new(BytesMut::from(&bytes[..]));
+        let found = inbox.front(&decoder()).map(|(front, name)| (front, name.to_vec()));
+        prop_assert!(found.is_some() || !is_short);
+        if let Some((mut front, name)) = found {
+            prop_assert_eq!((front.kind, front.seq, front.flags), (read.header.kind, read.header.seq, read.header.flags));
+            prop_assert_eq!((front.timeout_ms, &name[..]), (read.header.timeout_ms, read.header.service_method.as_bytes()));
+            prop_assert_eq!((inbox.front_body(&front), front.body_len()), (&read.body[..], read.body.len()));
+            if is_taken {
+                prop_assert_eq!(inbox.take_front(&mut front), read.body);
+                prop_assert!(inbox.front_body(&front).is_empty());
+            }
+            // Of a message that was taken, nothing is left to be skipped.
+            inbox.skip_front(&mut front);
+            prop_assert_eq!(&inbox.bytes[..], &next[..]);
+        }
+        // One that is not complete is not there.
+        let part = BytesMut::from(&bytes[..cut.index(bytes.len() - next.len())]);
+        prop_assert!(Inbox::new(part).front(&decoder()).is_none());
+    }
+}
+
+#[test]
+#[cfg(all(feature = "msgpack", feature = "json"))]
+fn message_that_is_large_or_not_allowed_or_json_is_not_looked_at() {
+    let header = Header::new(Kind::Response, Seq(1));
+    let front =
+        |decoder: &MessageDecoder, bytes: &[u8]| Inbox::new(BytesMut::from(bytes)).front(decoder).is_some();
+    let small = sent(&Codec::MessagePack, &header, b"body");
+    assert!(front(&decoder(), &small));
+    assert!(!front(&MessageDecoder::new(Codec::MessagePack, MaxFrameBytes::new(3)), &small));
+    let json = MessageDecoder::new(Codec::Json, MaxFrameBytes::DEFAULT);
+    assert!(!front(&json, &sent(&Codec::Json, &header, b"1")));
+    let overhead = small.len() - 4;
+    assert!(front(&decoder(), &messages(&[LARGE - overhead - 1])));
+    assert!(!front(&decoder(), &messages(&[LARGE - overhead])));
+}
