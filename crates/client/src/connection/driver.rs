@@ -53,7 +53,9 @@ pub(super) struct Driver {
     unread: bool,
     decoder: MessageDecoder,
     session: ClientSession,
-    /// The replies of one read, until their calls are completed together.
+    /// The number of calls that were completed since callers were woken.
+    completed: usize,
+    /// The other replies of one read, until their calls are completed together.
     replies: Vec<(Seq, ReplyParts)>,
     /// The input of streams from one read, until it is passed on together.
     items: Vec<StreamInput>,
@@ -98,6 +100,7 @@ impl Driver {
             input: Inbox::with_source(input, BufferPool),
             decoder: MessageDecoder::new(negotiated.codec.clone(), negotiated.receive_limit),
             session: ClientSession::new().with_streams(negotiated.streams.is_some()),
+            completed: 0,
             replies: Vec::new(),
             items: Vec::new(),
             spare: Vec::new(),
@@ -187,13 +190,14 @@ impl Driver {
             handled = self.receive_items(now).and(handled);
         }
         // Replies count even if the server broke the protocol after them.
-        if !self.replies.is_empty() {
+        if self.completed > 0 || !self.replies.is_empty() {
             self.complete_calls(now);
         }
         handled
     }
 
     fn handle_messages(&mut self, now: Instant) -> Result<(), ProtocolError> {
+        self.completed += self.shared.complete_usual(&mut self.input, &self.decoder, &mut self.wakers);
         // One for all, since a message is large to be moved.
         let mut message = Message::default();
         while self.input.read(&self.decoder, &mut message)? {
@@ -254,8 +258,10 @@ impl Driver {
 
     /// Completes the calls whose replies were read.
     fn complete_calls(&mut self, now: Instant) {
-        self.answered_one = self.replies.len() == 1;
-        self.shared.complete(&mut self.replies, &mut self.wakers);
+        self.answered_one = std::mem::take(&mut self.completed) + self.replies.len() == 1;
+        if !self.replies.is_empty() {
+            self.shared.complete(&mut self.replies, &mut self.wakers);
+        }
         if self.wake_batch.wake(&mut self.wakers) {
             self.limits.wake_by(now + MAX_WAKE_DELAY);
         }

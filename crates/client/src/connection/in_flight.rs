@@ -314,6 +314,12 @@ impl InFlight {
 }
 
 impl ReplyParts {
+    /// Creates a reply that is a result.
+    #[inline]
+    pub(super) const fn from_body(body: Bytes) -> Self {
+        Self { error: None, metadata: None, flags: Flags::NONE, body }
+    }
+
     /// Takes the parts out of a message.
     #[inline]
     pub(super) fn take_from(message: &mut Message) -> Self {

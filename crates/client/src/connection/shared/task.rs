@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
-use farcall_protocol::{HeaderRef, Kind, Outbox, ProtocolError, Seq};
+use farcall_protocol::{Flags, HeaderRef, Inbox, Kind, MessageDecoder, Outbox, ProtocolError, Seq};
 use farcall_runtime::time::Instant;
+use farcall_transport::BufferPool;
 
 use super::{Phase, Shared, State, WORTHWHILE_OUTPUT};
 use crate::connection::in_flight::ReplyParts;
@@ -14,6 +15,9 @@ use crate::connection::streams::{StreamInput, Streams};
 
 /// The bytes of requests that the task of a connection with streams takes at once, up to the end of a message.
 const MAX_REQUESTS_TAKEN: usize = 128 * 1024;
+
+/// The replies whose calls are completed under one lock: some microseconds, for which callers may have to wait.
+const REPLIES_PER_LOCK: usize = 64;
 
 /// The task's side.
 impl Shared {
@@ -132,6 +136,40 @@ impl Shared {
             return None;
         }
         self.lock().in_flight.earliest()
+    }
+
+    /// Completes the calls whose replies are at the front of the input, as far as they are of the usual form, and adds the
+    /// wakers of their callers to `wakers`. Returns the number of replies.
+    pub(in crate::connection) fn complete_usual(
+        &self,
+        input: &mut Inbox<BufferPool>,
+        decoder: &MessageDecoder,
+        wakers: &mut Vec<Waker>,
+    ) -> usize {
+        let (mut replies, mut freed) = (0, 0);
+        let mut locked = None;
+        while let Some((mut front, _)) = input.front(decoder) {
+            if front.kind != Kind::Response || front.flags != Flags::NONE {
+                break;
+            }
+            if replies % REPLIES_PER_LOCK == 0 {
+                locked = None;
+            }
+            let in_flight = &mut locked.get_or_insert_with(|| self.lock()).in_flight;
+            // It may be that of a streaming call.
+            let Some(index) = in_flight.find(front.seq.0) else { break };
+            replies += 1;
+            let reply = ReplyParts::from_body(input.take_front(&mut front));
+            if let Some(waker) = in_flight.complete_at(index, reply) {
+                freed += 1;
+                wakers.extend(waker);
+            }
+        }
+        drop(locked);
+        if freed > 0 {
+            self.slots.add_permits(freed);
+        }
+        replies
     }
 
     /// Completes the calls that were answered in one read, and adds the wakers of their callers to `wakers`.
