@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use farcall_context::ConnectionInfo;
-use farcall_protocol::{ByteStr, Code, Compression, CompressionError, Negotiated, Status, StreamTerms};
+use farcall_protocol::{
+    ByteStr, Code, Compression, CompressionError, Flags, FrontMessage, Kind, Negotiated, Status, StreamTerms,
+};
 use farcall_transport::PeerKey;
 
 use super::fair_queue::Flow;
 use super::in_flight::{InFlightCalls, LOCAL_CONNECTION_ID};
+use crate::observe::span::CallSpan;
 use crate::server::state::ServerState;
+use crate::service::judgement::ArgumentSize;
 use crate::service::method::Method;
 
 /// The connection that a call came over, and its server. It is cloned only when a call leaves the
@@ -45,6 +49,30 @@ impl CallEnv {
         }
         server.check_memory(calls, 2 * bytes)?;
         server.router.find_again(method, last)
+    }
+
+    /// Admits a usual call at once: one that is far from all limits, has neither a place to wait for nor a span, and whose
+    /// method is known to be quick. `None` for all others, which [`CallEnv::admit`] admits or refuses.
+    #[inline]
+    pub(crate) fn admit_usual(
+        &self,
+        front: &FrontMessage,
+        name: &[u8],
+        last: &mut usize,
+    ) -> Option<&Arc<Method>> {
+        let Self { calls, negotiated, server, .. } = self;
+        let is_usual = front.kind == Kind::Request
+            && Flags::IDEMPOTENT.contains(front.flags)
+            && server.overload.is_none()
+            && !CallSpan::may_be_seen();
+        let is_unchecked = server.has_unchecked_places()
+            && calls.in_flight() < negotiated.max_in_flight.get()
+            && calls.memory().is_unchecked(2 * front.body_len());
+        if !is_usual || !is_unchecked {
+            return None;
+        }
+        let method = server.router.find_received(name, last)?;
+        method.judgement(ArgumentSize::of(front.body_len())).is_quick().then_some(method)
     }
 
     /// Does the same as [`CallEnv::admit`] for a call that streams, on a connection with these terms. What it grants to the

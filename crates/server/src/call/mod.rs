@@ -1,8 +1,9 @@
 //! A call in progress: what it consists of, and the guard around its handler's code.
 //!
-//! [`run`] starts handlers, [`handler_task`] polls those that need more than one poll, [`offload`]
+//! [`run`] and [`usual`] start handlers, [`handler_task`] polls those that need more than one poll, [`offload`]
 //! lends threads to slow ones in the order of [`fair_queue`], [`local`] makes calls that came over no connection.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub(crate) mod offload_runtime;
 pub(crate) mod offloaded_work;
 pub(crate) mod run;
 mod running;
+pub(crate) mod usual;
 
 /// A call from its admission to its response. Its method is borrowed until the call gets a task:
 /// most calls get none, and all connections write to the method's reference count.
@@ -92,8 +94,7 @@ impl<'a> Call<&'a Arc<Method>> {
         limit: Option<Duration>,
         env: &CallEnv,
     ) -> Self {
-        let of_caller = (header.timeout_ms > 0).then(|| Duration::from_millis(header.timeout_ms));
-        let deadline = sooner(of_caller, limit).map(|limit| later(arrived, limit));
+        let deadline = deadline(header.timeout_ms, limit, arrived);
         let metadata = header.metadata.take().map(|metadata| Arc::new(*metadata));
         let span = CallSpan::open(&method.name, metadata.as_deref(), &env.info);
         let trace = span.as_ref().map(|span| Arc::new(span.context()));
@@ -106,6 +107,13 @@ impl<'a> Call<&'a Arc<Method>> {
         let Self { seq, reply_to, method, inherited, arrived, span } = self;
         Call { seq, reply_to, method: Arc::clone(method), inherited, arrived, span }
     }
+}
+
+/// Returns the deadline of a call whose caller gives it that many milliseconds, if it gives any, and the server `limit`.
+#[inline]
+fn deadline(timeout_ms: u64, limit: Option<Duration>, arrived: Instant) -> Option<Instant> {
+    let of_caller = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
+    sooner(of_caller, limit).map(|limit| later(arrived, limit))
 }
 
 impl<M: AsRef<Method>> Call<M> {
@@ -176,16 +184,32 @@ impl<M: AsRef<Method>> Call<M> {
     /// The response to send if the code panicked.
     fn guarded<T>(&self, body: impl FnOnce() -> T) -> Result<T, Response> {
         let _entered = self.enter_span();
-        // `AssertUnwindSafe`: no state shared with the handler is read after a panic.
-        catch_unwind(AssertUnwindSafe(|| self.inherited.scope(body))).map_err(|panic| {
-            let method = self.method.as_ref();
-            if let Some(line) = method.panic_log.permit() {
-                let (panic, suppressed) = (escaped_panic(&*panic), line.suppressed);
-                error!(method = method.name, seq = %self.seq, panic, suppressed, "handler panicked");
-            }
-            let method = &method.name;
-            let message = format!("`{method}` panicked");
-            Response::error(Status::done(Code::Internal, message))
-        })
+        guarded(self.method.as_ref(), self.seq, &self.inherited, body)
     }
+}
+
+/// Runs user code, with these values inherited by calls made within.
+///
+/// # Errors
+///
+/// The response to send if the code panicked.
+#[inline]
+fn guarded<T>(
+    method: &Method,
+    seq: Seq,
+    inherited: &Inherited,
+    body: impl FnOnce() -> T,
+) -> Result<T, Response> {
+    // `AssertUnwindSafe`: no state shared with the handler is read after a panic.
+    catch_unwind(AssertUnwindSafe(|| inherited.scope(body))).map_err(|panic| panicked(method, seq, &*panic))
+}
+
+/// Logs a panic of a handler. Returns the response to send.
+#[cold]
+fn panicked(method: &Method, seq: Seq, panic: &(dyn Any + Send)) -> Response {
+    if let Some(line) = method.panic_log.permit() {
+        let (panic, suppressed) = (escaped_panic(panic), line.suppressed);
+        error!(method = method.name, %seq, panic, suppressed, "handler panicked");
+    }
+    Response::error(Status::done(Code::Internal, format!("`{}` panicked", method.name)))
 }

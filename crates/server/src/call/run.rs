@@ -28,7 +28,7 @@ use crate::stream::call_stream::CallStream;
 
 /// The size of a call that has a task, without its body and metadata, in bytes: its task, its handler, and its places in the
 /// tables. 10,000 idle streams were measured at 2.6 KB each.
-const TASK_BYTES: usize = 4 * 1024;
+pub(super) const TASK_BYTES: usize = 4 * 1024;
 
 /// A body below this, in bytes, is copied out of the read buffer for a call that waits for a thread.
 const MAX_COPIED_BODY: usize = 4 * 1024;
@@ -313,7 +313,7 @@ fn held_bytes<M>(call: &Call<M>, body: &Bytes) -> usize {
 }
 
 /// Gives a call a task that polls its handler to the end.
-fn spawn(
+pub(super) fn spawn(
     call: Call,
     handler: HandlerState,
     held_bytes: usize,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use farcall_protocol::metadata::{IDEMPOTENCY_KEY, ONCE};
 use farcall_protocol::{
     Body, Code, Flags, FrameError, Header, HeaderRef, Inbox, Kind, Message, MessageDecoder, Metadata, Outbox,
-    ProtocolError, ServerAction, ServerSession, Status,
+    ProtocolError, Seq, ServerAction, ServerSession, Status,
 };
 use farcall_transport::BufferPool;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use super::io::ConnectionIo;
 use crate::call::encoded_response::EncodedResponse;
 use crate::call::env::CallEnv;
 use crate::call::run::{start, start_compressed};
+use crate::call::usual::UsualCall;
 use crate::call::{Call, ReplyTo};
 use crate::limits::{MIN_OFFLOADED_COMPRESSION, MIN_SHORT_CALLS, MIN_TIMED_HEADER};
 use crate::service::handler::{Response, SpareFuture};
@@ -103,6 +104,38 @@ impl Dispatcher {
         Ok(true)
     }
 
+    /// Handles the message at the front of the inbox where it is, if it is the request of a usual call. Returns `false` if
+    /// it is another one, or none: then it is still there.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol.
+    #[inline]
+    pub(super) fn dispatch_usual(&mut self, io: &mut ConnectionIo) -> Result<bool, ProtocolError> {
+        let ConnectionIo { inbox, outbox, .. } = io;
+        let Some((mut front, name)) = inbox.front(&self.decoder) else { return Ok(false) };
+        let Some(method) = self.env.admit_usual(&front, name, &mut self.last_method) else {
+            return Ok(false);
+        };
+        if self.session.receive_request(front.seq, front.flags)? == ServerAction::Ignore {
+            inbox.skip_front(&mut front);
+            return Ok(true);
+        }
+        self.requests += 1;
+        let seq = front.seq;
+        let mut response = None;
+        let call = UsualCall { method, front, inbox, env: &self.env };
+        self.now = call.start(self.now, &mut self.spare, &mut response);
+        match &mut response {
+            Some(response) => {
+                self.ended_at_once += 1;
+                self.respond(response, seq, outbox);
+            }
+            None => self.task_started(),
+        }
+        Ok(true)
+    }
+
     /// Handles a message. Its body is taken, or was read when this returns.
     ///
     /// # Errors
@@ -159,13 +192,7 @@ impl Dispatcher {
         let mut response = None;
         match self.try_start(message, reply_to, &mut response) {
             Ok(()) if response.is_some() => self.ended_at_once += 1,
-            Ok(()) => {
-                self.turn_end -= TASK_OVERHEAD;
-                if self.ended_at_once >= MIN_SHORT_CALLS {
-                    self.env.calls.assume_short_polls();
-                }
-                return;
-            }
+            Ok(()) => return self.task_started(),
             Err(status) => {
                 let recent = &self.env.server.recent_calls;
                 recent.ended(&message.header.service_method, &self.env.info, Duration::ZERO, Some(&status));
@@ -175,14 +202,28 @@ impl Dispatcher {
         }
         let Some(response) = &mut response else { return };
         if wants_response {
-            self.env.server.keep_within_budget(response, &self.env.calls);
-            let encoded = EncodedResponse::new(response, &self.env.negotiated);
-            encoded.push_to(outbox, seq, &self.env.negotiated);
-            if encoded.took_time() {
-                self.now = Instant::now();
-            }
+            self.respond(response, seq, outbox);
         } else if let Some(status) = response.status() {
             debug!(%seq, peer = %self.env.info.peer, %status, "one-way call failed");
+        }
+    }
+
+    /// Sends a response that was ready at once.
+    #[inline(always)]
+    fn respond(&mut self, response: &mut Response, seq: Seq, outbox: &mut Outbox) {
+        self.env.server.keep_within_budget(response, &self.env.calls);
+        let encoded = EncodedResponse::new(response, &self.env.negotiated);
+        encoded.push_to(outbox, seq, &self.env.negotiated);
+        if encoded.took_time() {
+            self.now = Instant::now();
+        }
+    }
+
+    /// Notes that a call goes on in a task.
+    fn task_started(&mut self) {
+        self.turn_end -= TASK_OVERHEAD;
+        if self.ended_at_once >= MIN_SHORT_CALLS {
+            self.env.calls.assume_short_polls();
         }
     }
 

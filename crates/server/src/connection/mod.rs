@@ -201,6 +201,18 @@ impl Connection {
                 self.unread = true;
                 return self.timers.frame_finished();
             }
+            match self.dispatcher.dispatch_usual(&mut self.io) {
+                Ok(true) => {
+                    handled += 1;
+                    self.timers.frame_finished();
+                    if self.dispatcher.now >= self.dispatcher.turn_end {
+                        return self.unread = true;
+                    }
+                    continue;
+                }
+                Ok(false) => {}
+                Err(error) => return self.fail(&error),
+            }
             match self.dispatcher.next(&mut self.io.inbox, &mut message) {
                 Ok(true) => {
                     if message.body.len() >= MIN_POOLED_BUFFER {

@@ -46,10 +46,16 @@ impl CallSpan {
         metadata: Option<&Metadata>,
         connection: &ConnectionInfo,
     ) -> Option<Box<Self>> {
-        if LevelFilter::current() < LevelFilter::DEBUG {
+        if !Self::may_be_seen() {
             return None;
         }
         Self::open_if_enabled(method, metadata, connection)
+    }
+
+    /// Returns `false` if no subscriber listens to any span of a call.
+    #[inline]
+    pub(crate) fn may_be_seen() -> bool {
+        LevelFilter::current() >= LevelFilter::DEBUG
     }
 
     /// Opens the span if a subscriber wants it. Out of line, for the sake of calls without one.

@@ -132,10 +132,13 @@ impl ServerState {
     /// The status to answer, `refused`.
     #[inline]
     pub(crate) fn check_places(&self, calls: &InFlightCalls) -> Result<(), Status> {
-        if self.in_flight.load(Relaxed) < self.in_flight_unchecked_below {
-            return Ok(());
-        }
-        self.check_shared_places(calls)
+        if self.has_unchecked_places() { Ok(()) } else { self.check_shared_places(calls) }
+    }
+
+    /// Returns `true` if so few calls are in flight that no limit but the connection's own needs to be looked at.
+    #[inline]
+    pub(crate) fn has_unchecked_places(&self) -> bool {
+        self.in_flight.load(Relaxed) < self.in_flight_unchecked_below
     }
 
     #[cold]

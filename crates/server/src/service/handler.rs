@@ -9,8 +9,8 @@ use std::task::{self, Poll};
 use bytes::Bytes;
 use farcall_context::{ConnectionInfo, Context, Inherited};
 use farcall_protocol::{
-    Body, Code, Codec, DecodeError, Flags, IntoMethodError, Message, Metadata, MethodError, Status,
-    with_shared_source,
+    Body, ByteStr, Code, Codec, DecodeError, Flags, FrontMessage, Inbox, IntoMethodError, Message, Metadata,
+    MethodError, Status, with_shared_source,
 };
 use farcall_transport::BufferPool;
 use serde::de::DeserializeOwned;
@@ -71,13 +71,20 @@ pub struct Request {
 /// A request on the task that has received it, whose parts are where they were received. A handler that needs few of them takes
 /// those, and no [`Request`] of all parts is built and moved.
 pub struct ReceivedRequest<'a> {
-    /// The name of the method is moved out of it, and the body.
-    message: &'a mut Message,
+    source: Source<'a>,
     inherited: &'a Inherited,
     codec: &'a Codec,
     connection: &'a Arc<ConnectionInfo>,
     /// The memory for the handler's future, if there is some.
     pub(super) spare: &'a mut Option<SpareFuture>,
+}
+
+/// The place of a request that was received.
+enum Source<'a> {
+    /// A message, out of which the name of the method is moved, and the body.
+    Message(&'a mut Message),
+    /// The front of the inbox.
+    Front { inbox: &'a mut Inbox<BufferPool>, front: &'a mut FrontMessage, method: &'a ByteStr },
 }
 
 /// The memory of a future that has ended, and that owns nothing any more. The next one of the same size takes it over.
@@ -208,14 +215,32 @@ impl<'a> ReceivedRequest<'a> {
         connection: &'a Arc<ConnectionInfo>,
         spare: &'a mut Option<SpareFuture>,
     ) -> Self {
-        Self { message, inherited, codec, connection, spare }
+        Self { source: Source::Message(message), inherited, codec, connection, spare }
+    }
+
+    /// Creates a request of `method` that is at the front of the inbox.
+    #[inline]
+    pub(crate) const fn at_front(
+        inbox: &'a mut Inbox<BufferPool>,
+        front: &'a mut FrontMessage,
+        method: &'a ByteStr,
+        inherited: &'a Inherited,
+        codec: &'a Codec,
+        connection: &'a Arc<ConnectionInfo>,
+        spare: &'a mut Option<SpareFuture>,
+    ) -> Self {
+        Self { source: Source::Front { inbox, front, method }, inherited, codec, connection, spare }
     }
 
     /// Creates the request of all parts.
     #[inline]
     pub(crate) fn into_request(mut self) -> Request {
-        let mut request =
-            Request::new(self.take_context(), self.codec.clone(), std::mem::take(&mut self.message.body));
+        let context = self.take_context();
+        let body = match &mut self.source {
+            Source::Message(message) => std::mem::take(&mut message.body),
+            Source::Front { inbox, front, .. } => inbox.take_front(front),
+        };
+        let mut request = Request::new(context, self.codec.clone(), body);
         request.spare = self.spare.take();
         request
     }
@@ -223,10 +248,14 @@ impl<'a> ReceivedRequest<'a> {
     /// Takes the context out, once.
     #[inline]
     pub(super) fn take_context(&mut self) -> Context {
-        let header = &mut self.message.header;
-        let name = std::mem::take(&mut header.service_method);
-        let idempotent = header.flags.contains(Flags::IDEMPOTENT);
-        Context::new(name, header.seq, self.inherited.clone(), idempotent, Arc::clone(self.connection))
+        let (name, seq, flags) = match &mut self.source {
+            Source::Message(Message { header, .. }) => {
+                (std::mem::take(&mut header.service_method), header.seq, header.flags)
+            }
+            Source::Front { front, method, .. } => ((*method).clone(), front.seq, front.flags),
+        };
+        let idempotent = flags.contains(Flags::IDEMPOTENT);
+        Context::new(name, seq, self.inherited.clone(), idempotent, Arc::clone(self.connection))
     }
 
     pub(super) const fn codec(&self) -> &Codec {
@@ -234,15 +263,33 @@ impl<'a> ReceivedRequest<'a> {
     }
 
     /// Decodes the arguments like [`Request::arguments`].
+    #[inline]
     pub(super) fn arguments<T: DeserializeOwned>(&self) -> Result<T, Status> {
-        with_shared_source(&self.message.body, || self.codec.decode_arguments(&self.message.body))
-            .map_err(|error| invalid_arguments(&self.message.header.service_method, &error))
+        self.decoded(|codec, body| codec.decode_arguments(body))
     }
 
     /// Decodes the arguments like [`Request::value`].
+    #[inline]
     pub(super) fn value<T: DeserializeOwned>(&self) -> Result<T, Status> {
-        with_shared_source(&self.message.body, || self.codec.decode_whole(&self.message.body))
-            .map_err(|error| invalid_arguments(&self.message.header.service_method, &error))
+        self.decoded(|codec, body| codec.decode_whole(body))
+    }
+
+    #[inline]
+    fn decoded<T>(&self, decode: fn(&Codec, &[u8]) -> Result<T, DecodeError>) -> Result<T, Status> {
+        let decoded = match &self.source {
+            // Of those at the front, none is large enough to be shared.
+            Source::Front { inbox, front, .. } => decode(self.codec, inbox.front_body(front)),
+            Source::Message(Message { body, .. }) => with_shared_source(body, || decode(self.codec, body)),
+        };
+        decoded.map_err(|error| invalid_arguments(self.method(), &error))
+    }
+
+    #[cold]
+    fn method(&self) -> &str {
+        match &self.source {
+            Source::Message(message) => &message.header.service_method,
+            Source::Front { method, .. } => method,
+        }
     }
 }
 

@@ -75,6 +75,12 @@ impl Method {
         self.shared_name == *name
     }
 
+    /// Returns its name, for the context of a call.
+    #[inline]
+    pub(crate) const fn shared_name(&self) -> &ByteStr {
+        &self.shared_name
+    }
+
     /// Replaces the name of a call if it keeps the buffer that the request was read into: a call may go on for long, and
     /// other messages share the buffer.
     #[inline]

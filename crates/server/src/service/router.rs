@@ -154,6 +154,23 @@ impl Router {
         }
     }
 
+    /// Finds a method like [`Router::find_again`], by a name as it was received.
+    #[inline]
+    pub(crate) fn find_received(&self, name: &[u8], last: &mut usize) -> Option<&Arc<Method>> {
+        match self.methods.get(*last) {
+            Some(method) if method.name.as_bytes() == name => Some(method),
+            _ => {
+                *last = self.received_index(name)?;
+                self.methods.get(*last)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn received_index(&self, name: &[u8]) -> Option<usize> {
+        self.indices.get(name).copied()
+    }
+
     #[inline(never)]
     fn index_of(&self, name: &ByteStr) -> Result<usize, Status> {
         self.indices.get(name.as_bytes()).copied().ok_or_else(|| {
