@@ -5,8 +5,6 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 pub use self::byte_str::ByteStr;
-#[cfg(feature = "msgpack")]
-use self::short::ShortHead;
 pub use self::types::{Flags, Header, HeaderError, HeaderRef, Kind};
 #[cfg(feature = "msgpack")]
 pub(crate) use self::usual::UsualHeader;
@@ -44,14 +42,7 @@ pub(crate) fn put_short(
         #[cfg(feature = "json")]
         Codec::Json => None,
         #[cfg(feature = "msgpack")]
-        _ => {
-            let mut head = ShortHead::new(header, body_len)?;
-            if head.header_len() > limit {
-                return None;
-            }
-            head.write(small, out);
-            Some(head.header_len())
-        }
+        _ => short::put(header, body_len, small, limit, out),
         #[cfg(not(any(feature = "msgpack", feature = "json")))]
         _ => match *codec {},
     }

@@ -1,4 +1,4 @@
-//! [`ShortHead`]: all that precedes the body of a usual message, written by position into one piece. Headers with errors,
+//! All that precedes the body of a usual message, written by position in one piece. Headers with errors,
 //! metadata or long names are left to the codec's own file.
 
 use bytes::BytesMut;
@@ -23,64 +23,62 @@ const ARRAY: u8 = 0x90;
 const STR: u8 = 0xa0;
 const NIL: u8 = 0xc0;
 
-/// A header in MessagePack between its length and that of its body.
-pub(crate) struct ShortHead {
-    bytes: [u8; ROOM],
+/// Appends the two lengths of a message with `header` in MessagePack between them, and a small body. Returns the length of the
+/// header; `None`, with nothing appended, if the header is not of the usual form, or over `limit`.
+// All that there is room for is appended, written by position, and cut to the length: that costs less than copies whose length
+// is not known.
+#[inline]
+pub(super) fn put(
+    header: &HeaderRef<'_>,
+    body_len: u32,
+    small: &SmallBody,
+    limit: usize,
+    out: &mut BytesMut,
+) -> Option<usize> {
+    let name = header.service_method.as_bytes();
+    if header.error.is_some() || header.metadata().is_some() || name.len() > MAX_NAME {
+        return None;
+    }
+    let fields = if header.flags != Flags::NONE {
+        7
+    } else if header.timeout_ms != 0 {
+        4
+    } else if name.is_empty() {
+        2
+    } else {
+        3
+    };
+    let start = out.len();
+    out.extend_from_slice(&[0; ROOM]);
+    let mut head = ShortHead { bytes: out[start..].first_chunk_mut()?, len: LENGTH_BYTES };
+    head.put([ARRAY | fields, header.kind as u8]);
+    head.put_uint(header.seq.0);
+    if fields >= 3 {
+        head.put_name(name);
+    }
+    if fields >= 4 {
+        head.put_uint(header.timeout_ms);
+    }
+    if fields >= 7 {
+        head.put([NIL, NIL, header.flags.bits()]);
+    }
+    let header_len = head.len - LENGTH_BYTES;
+    head.bytes[..LENGTH_BYTES].copy_from_slice(&(header_len as u32).to_be_bytes());
+    head.put(body_len.to_be_bytes());
+    head.put(*small.padded());
+    let is_within = header_len <= limit;
+    let len = if is_within { header_len + 2 * LENGTH_BYTES + small.len() } else { 0 };
+    out.truncate(start + len);
+    is_within.then_some(header_len)
+}
+
+/// The room for the head of a message and a small body, and how much of it is written.
+struct ShortHead<'a> {
+    bytes: &'a mut [u8; ROOM],
     len: usize,
 }
 
-impl ShortHead {
-    /// Writes the head of a message whose body has `body_len` bytes. `None` if the header is not of the usual form.
-    #[inline]
-    pub(crate) fn new(header: &HeaderRef<'_>, body_len: u32) -> Option<Self> {
-        let name = header.service_method.as_bytes();
-        if header.error.is_some() || header.metadata().is_some() || name.len() > MAX_NAME {
-            return None;
-        }
-        let fields = if header.flags != Flags::NONE {
-            7
-        } else if header.timeout_ms != 0 {
-            4
-        } else if name.is_empty() {
-            2
-        } else {
-            3
-        };
-        let mut head = Self { bytes: [0; ROOM], len: LENGTH_BYTES };
-        head.put([ARRAY | fields, header.kind as u8]);
-        head.put_uint(header.seq.0);
-        if fields >= 3 {
-            head.put([STR | name.len() as u8]);
-            head.bytes[head.len..head.len + name.len()].copy_from_slice(name);
-            head.len += name.len();
-        }
-        if fields >= 4 {
-            head.put_uint(header.timeout_ms);
-        }
-        if fields >= 7 {
-            head.put([NIL, NIL, header.flags.bits()]);
-        }
-        head.bytes[..LENGTH_BYTES].copy_from_slice(&((head.len - LENGTH_BYTES) as u32).to_be_bytes());
-        head.put(body_len.to_be_bytes());
-        Some(head)
-    }
-
-    /// Returns the length of the header, in bytes.
-    #[inline]
-    pub(crate) const fn header_len(&self) -> usize {
-        self.len - 2 * LENGTH_BYTES
-    }
-
-    /// Appends the head and a small body, once: all that there is room for, and cut to the length, which costs less than a
-    /// copy whose length is not known.
-    #[inline]
-    pub(crate) fn write(&mut self, small: &SmallBody, out: &mut BytesMut) {
-        self.bytes[self.len..self.len + SmallBody::MAX].copy_from_slice(small.padded());
-        let end = out.len() + self.len + small.len();
-        out.extend_from_slice(&self.bytes);
-        out.truncate(end);
-    }
-
+impl ShortHead<'_> {
     #[inline]
     fn put<const LEN: usize>(&mut self, piece: [u8; LEN]) {
         self.bytes[self.len..self.len + LEN].copy_from_slice(&piece);
@@ -93,6 +91,35 @@ impl ShortHead {
         self.bytes[self.len..self.len + MAX_UINT].copy_from_slice(&bytes);
         self.len += len;
     }
+
+    #[inline]
+    fn put_name(&mut self, name: &[u8]) {
+        self.put([STR | name.len() as u8]);
+        let to = &mut self.bytes[self.len..self.len + name.len()];
+        if !copy_in_two::<16>(to, name) && !copy_in_two::<8>(to, name) {
+            to.copy_from_slice(name);
+        }
+        self.len += name.len();
+    }
+}
+
+/// Copies a text of `PIECE` to twice as many bytes as its first and its last ones, which may overlap: the compiler needs no
+/// call for two pieces of a length that it knows. Returns `false`, with nothing copied, if the text is shorter or longer.
+#[inline]
+fn copy_in_two<const PIECE: usize>(to: &mut [u8], text: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (text.first_chunk::<PIECE>(), text.last_chunk::<PIECE>()) else {
+        return false;
+    };
+    if text.len() > 2 * PIECE {
+        return false;
+    }
+    if let Some(to) = to.first_chunk_mut() {
+        *to = *first;
+    }
+    if let Some(to) = to.last_chunk_mut() {
+        *to = *last;
+    }
+    true
 }
 
 #[cfg(all(test, feature = "json"))]
@@ -104,25 +131,30 @@ mod tests {
     use crate::codec::Codec;
     use crate::header;
 
-    fn written(mut head: ShortHead) -> BytesMut {
-        let mut out = BytesMut::new();
-        head.write(&SmallBody::EMPTY, &mut out);
-        out
+    /// Returns what is appended to a byte that is there, with the length of the header.
+    fn written(header: &HeaderRef<'_>, body_len: u32, limit: usize) -> Option<(BytesMut, usize)> {
+        let mut out = BytesMut::from(&[7][..]);
+        let len = put(header, body_len, &SmallBody::EMPTY, limit, &mut out);
+        let appended = out.split_off(1);
+        assert_eq!((&out[..], len.is_some()), (&[7][..], !appended.is_empty()));
+        Some((appended, len?))
     }
 
     proptest! {
         #[test]
         fn short_head_is_what_is_written_field_by_field(header in any_header(), body_len: u32) {
             let header = header.as_ref();
-            let short = ShortHead::new(&header, body_len);
+            let short = written(&header, body_len, MAX_HEAD);
             let is_usual = header.error.is_none() && header.metadata().is_none();
             prop_assert_eq!(short.is_some(), is_usual && header.service_method.len() <= MAX_NAME);
-            if let Some(short) = short {
+            if let Some((short, len)) = short {
                 let mut fields = BytesMut::new();
                 header::encode(&header, &Codec::MessagePack, &mut fields);
-                prop_assert_eq!(short.header_len(), fields.len());
+                prop_assert_eq!(len, fields.len());
                 let expected = [&(fields.len() as u32).to_be_bytes(), &fields[..], &body_len.to_be_bytes()].concat();
-                prop_assert_eq!(&written(short)[..], expected);
+                prop_assert_eq!(&short[..], expected);
+                prop_assert!(written(&header, body_len, fields.len()).is_some());
+                prop_assert!(written(&header, body_len, fields.len() - 1).is_none());
             }
         }
     }
@@ -133,6 +165,6 @@ mod tests {
         let mut header = HeaderRef::new(crate::Kind::Stop, crate::Seq(u64::MAX));
         (header.service_method, header.timeout_ms) = (&name, u64::MAX);
         header.flags = Flags::from_bits(u64::MAX);
-        assert_eq!(written(ShortHead::new(&header, u32::MAX).unwrap()).len(), MAX_HEAD);
+        assert_eq!(written(&header, u32::MAX, MAX_HEAD).unwrap().0.len(), MAX_HEAD);
     }
 }
