@@ -44,6 +44,8 @@ pub(super) struct Map<'a, 'de> {
     pub(super) reader: &'a mut Reader<'de>,
     pub(super) left: usize,
     pub(super) key_at: usize,
+    /// The keys that are likely to follow, in order: those of a struct.
+    pub(super) likely: &'static [&'static str],
 }
 
 impl<'de> de::MapAccess<'de> for Map<'_, 'de> {
@@ -57,6 +59,10 @@ impl<'de> de::MapAccess<'de> for Map<'_, 'de> {
         self.left -= 1;
         self.key_at = self.reader.at;
         self.reader.is_key = true;
+        (self.reader.likely_key, self.likely) = match self.likely {
+            [next, behind @ ..] => (*next, behind),
+            [] => ("", self.likely),
+        };
         let key = seed.deserialize(&mut *self.reader).inspect_err(|_| self.reader.failed())?;
         self.reader.is_key = false;
         Ok(Some(key))

@@ -138,17 +138,17 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
 
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        fields(self, visitor)
+        fields(self, &[], visitor)
     }
 
     #[inline]
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _fields: &'static [&'static str],
+        names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ValueError> {
-        fields(self, visitor)
+        fields(self, names, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -220,6 +220,11 @@ fn number<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<
 /// Reads a string. In a key it may be a number or a bool, which stands for its text.
 #[inline]
 fn string<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::Value, ValueError> {
+    if reader.is_key
+        && let Some(key) = reader.likely_key()
+    {
+        return visitor.visit_borrowed_str(key);
+    }
     if let Some(text) = reader.short_text() {
         return visitor.visit_borrowed_str(reader.checked(text)?);
     }
@@ -254,11 +259,15 @@ fn list<'de, V: Visitor<'de>>(
     }
 }
 
-/// Reads a map, or any other value that the type accepts in its place.
+/// Reads a map, probably with keys of these names, or any other value that the type accepts in its place.
 #[inline]
-fn fields<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::Value, ValueError> {
+fn fields<'de, V: Visitor<'de>>(
+    reader: &mut Reader<'de>,
+    names: &'static [&'static str],
+    visitor: V,
+) -> Result<V::Value, ValueError> {
     match reader.small_map() {
-        Some(len) => map(reader, len, visitor),
+        Some(len) => map(reader, len, names, visitor),
         None => any(reader, visitor),
     }
 }
@@ -267,11 +276,12 @@ fn fields<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<
 fn map<'de, V: Visitor<'de>>(
     reader: &mut Reader<'de>,
     len: usize,
+    likely: &'static [&'static str],
     visitor: V,
 ) -> Result<V::Value, ValueError> {
     // A key and a value for each entry; the number of entries is at most that of 32 bits.
     reader.enter(2 * len)?;
-    let mut map = Map { reader: &mut *reader, left: len, key_at: 0 };
+    let mut map = Map { reader: &mut *reader, left: len, key_at: 0, likely };
     let value = visitor.visit_map(&mut map);
     let left = map.left;
     reader.leave();
@@ -300,7 +310,7 @@ fn any<'de, V: Visitor<'de>>(reader: &mut Reader<'de>, visitor: V) -> Result<V::
         }
         Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {
             let len = reader.len(marker)?;
-            map(reader, len, visitor)
+            map(reader, len, &[], visitor)
         }
         _ => reader.scalar(marker, visitor),
     }

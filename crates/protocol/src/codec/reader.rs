@@ -14,6 +14,8 @@ pub(super) struct Reader<'de> {
     pub(super) at: usize,
     /// `true` while the key of a map is read: there, text stands for a number, as in JSON, and the reverse.
     pub(super) is_key: bool,
+    /// The key that is likely to be the next one: the name of a struct's field.
+    pub(super) likely_key: &'static str,
     /// The number of levels that the value may still have.
     levels_left: usize,
     /// The reason not to trust the value, whatever a type's `Deserialize` makes of errors.
@@ -40,7 +42,7 @@ impl<'de> Reader<'de> {
     /// Creates a reader of a value with at most this number of levels.
     #[inline]
     pub(super) const fn within(bytes: &'de [u8], levels: usize) -> Self {
-        Self { bytes, at: 0, is_key: false, levels_left: levels, doubt: Doubt::None }
+        Self { bytes, at: 0, is_key: false, likely_key: "", levels_left: levels, doubt: Doubt::None }
     }
 
     /// Returns the reason not to trust what was read, `None` included.
@@ -124,6 +126,19 @@ impl<'de> Reader<'de> {
         let text = rest.get(..small_len(*marker, 0xa0, 32)?)?;
         self.at += 1 + text.len();
         Some(text)
+    }
+
+    /// Takes a key of a few bytes, if it is the likely one, whose text need not be checked to be UTF-8.
+    #[inline]
+    pub(super) fn likely_key(&mut self) -> Option<&'static str> {
+        let key = self.likely_key;
+        let (marker, rest) = self.bytes.get(self.at..)?.split_first()?;
+        if usize::from(*marker ^ 0xa0) != key.len() || !is_same_short(rest.get(..key.len())?, key.as_bytes())
+        {
+            return None;
+        }
+        self.at += 1 + key.len();
+        Some(key)
     }
 
     /// Takes the marker of a map with less than 16 entries, and returns their number.
@@ -302,6 +317,22 @@ impl<'de> Reader<'de> {
 const fn small_len(marker: u8, first: u8, limit: u8) -> Option<usize> {
     let len = marker ^ first;
     if len < limit { Some(len as usize) } else { None }
+}
+
+/// Returns `true` if two texts of one length are the same, and have at most 16 bytes: in pieces of a length that the compiler
+/// knows, which may overlap.
+#[inline]
+fn is_same_short(one: &[u8], other: &[u8]) -> bool {
+    fn in_two<const PIECE: usize>(one: &[u8], other: &[u8]) -> bool {
+        one.first_chunk::<PIECE>() == other.first_chunk::<PIECE>()
+            && one.last_chunk::<PIECE>() == other.last_chunk::<PIECE>()
+    }
+    match other.len() {
+        0..=3 => one.iter().zip(other).all(|(one, other)| one == other),
+        4..=7 => in_two::<4>(one, other),
+        8..=16 => in_two::<8>(one, other),
+        _ => false,
+    }
 }
 
 #[inline]
