@@ -82,7 +82,9 @@ impl Inherited {
         body()
     }
 
-    const fn is_empty(&self) -> bool {
+    /// Returns `true` if there is nothing to pass on.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
         self.deadline.is_none() && self.metadata.is_none() && self.trace.is_none()
     }
 

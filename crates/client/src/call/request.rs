@@ -397,7 +397,17 @@ impl Request {
     /// # Errors
     ///
     /// The request cannot be sent to any endpoint.
+    #[inline]
     pub(crate) fn start(&mut self) -> Result<(), RpcError> {
+        let is_bare = self.error.is_none() && self.metadata.is_none() && self.inherited.is_empty();
+        if is_bare && self.timeout.is_none() && self.deadline.is_none() {
+            return Ok(());
+        }
+        self.start_described()
+    }
+
+    /// Does the same for a request with metadata or a time limit, or one that cannot be sent.
+    fn start_described(&mut self) -> Result<(), RpcError> {
         if let Some(error) = self.error.take() {
             return Err(error.into_rpc_error(&self.method));
         }

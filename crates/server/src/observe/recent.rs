@@ -37,11 +37,15 @@ impl RecentCalls {
         took: Duration,
         status: Option<&Status>,
     ) {
-        let ring = match status {
-            Some(_) => &self.failed,
-            None if self.min_slow.is_some_and(|min| took >= min) => &self.slow,
-            None => return,
-        };
+        let is_slow = self.min_slow.is_some_and(|min| took >= min);
+        if is_slow || status.is_some() {
+            self.keep(method, from, took, status);
+        }
+    }
+
+    #[cold]
+    fn keep(&self, method: &str, from: &Arc<ConnectionInfo>, took: Duration, status: Option<&Status>) {
+        let ring = if status.is_some() { &self.failed } else { &self.slow };
         ring.push(|| EndedEntry {
             method: truncate(method, MAX_TEXT_BYTES).into(),
             at: SystemTime::now(),
