@@ -2,8 +2,13 @@
 
 use std::ops::Range;
 
+#[cfg(feature = "msgpack")]
+use crate::header::UsualHeader;
 use crate::header::{Flags, Kind};
-use crate::limits::{LENGTH_BYTES, Seq};
+#[cfg(feature = "msgpack")]
+use crate::limits::LENGTH_BYTES;
+use crate::limits::Seq;
+#[cfg(feature = "msgpack")]
 use crate::message::Whole;
 
 /// A message at the front of an [`Inbox`](crate::Inbox), which has it still: with a header of the usual form, in MessagePack,
@@ -28,9 +33,9 @@ pub struct FrontMessage {
 impl FrontMessage {
     #[cfg(feature = "msgpack")]
     #[inline]
-    pub(crate) const fn new(header: &crate::header::UsualHeader<'_>, whole: Whole) -> Self {
+    pub(crate) const fn new(header: &UsualHeader<'_>, whole: Whole) -> Self {
         let body = whole.header_end + LENGTH_BYTES;
-        let &crate::header::UsualHeader { kind, seq, timeout_ms, flags, .. } = header;
+        let &UsualHeader { kind, seq, timeout_ms, flags, .. } = header;
         Self { kind, seq, timeout_ms, flags, body, end: whole.end }
     }
 

@@ -176,11 +176,7 @@ impl<B: BufferSource> Inbox<B> {
     /// the name of its method as it was received, which may be no UTF-8. [`Inbox::read`] takes it as any other message.
     #[cfg_attr(
         not(feature = "msgpack"),
-        expect(
-            unused_variables,
-            clippy::unused_self,
-            reason = "without MessagePack no header is read by position"
-        )
+        expect(unused_variables, reason = "without MessagePack no header is read by position")
     )]
     #[inline]
     #[must_use]

@@ -15,7 +15,7 @@ fn messages(bodies: &[usize]) -> Vec<u8> {
             .push(
                 &Codec::default(),
                 &header,
-                &bytes::Bytes::from(vec![n as u8; *body]).into(),
+                &Bytes::from(vec![n as u8; *body]).into(),
                 MaxFrameBytes::DEFAULT,
             )
             .unwrap();
