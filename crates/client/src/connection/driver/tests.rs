@@ -1,6 +1,6 @@
 //! Tests of what the task of a connection holds, which no test over a stream sees.
 
-use farcall_protocol::{Body, Codec, HeaderRef, MaxFrameBytes, Negotiated};
+use farcall_protocol::{Body, Codec, HeaderRef, MaxFrameBytes, Metadata, Negotiated};
 use farcall_transport::Address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -31,7 +31,10 @@ async fn call(driver: &mut Driver, far: &mut DuplexStream) {
     turn(driver).await;
     assert!(far.read(&mut [0; 1000]).await.unwrap() > 0);
     let mut answer = Outbox::new();
-    let header = HeaderRef::new(Kind::Response, seq);
+    // With metadata, so that it is not completed in the read buffer.
+    let mut metadata = Metadata::new();
+    metadata.insert("load", "1").unwrap();
+    let header = HeaderRef { metadata: Some(&metadata), ..HeaderRef::new(Kind::Response, seq) };
     answer.push(&Codec::default(), &header, &body, MaxFrameBytes::DEFAULT).unwrap();
     far.write_all_buf(&mut answer).await.unwrap();
     turn(driver).await;
