@@ -66,13 +66,15 @@ async fn connection_reset_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn protocol_error_of_the_server_closes_the_connection() {
     let too_large = (MaxFrameBytes::DEFAULT.get() as u32 + 1).to_be_bytes();
-    let frames: [Vec<u8>; 4] = [
+    let frames: [Vec<u8>; 5] = [
         // A request, which only clients send.
         vec![0, 0, 0, 3, 0x92, 1, 1, 0, 0, 0, 0],
         // A message of an unknown kind.
         vec![0, 0, 0, 3, 0x92, 9, 1, 0, 0, 0, 0],
         // A header that does not decode.
         vec![0, 0, 0, 1, 0xc1, 0, 0, 0, 0],
+        // A result of the second call, with a name in its header that is not UTF-8.
+        vec![0, 0, 0, 5, 0x93, 2, 2, 0xa1, 0xff, 0, 0, 0, 1, 0x2a],
         // A body over the limit.
         [&[0, 0, 0, 3, 0x92, 2, 1], &too_large[..]].concat(),
     ];

@@ -16,8 +16,8 @@ use crate::connection::streams::{StreamInput, Streams};
 /// The bytes of requests that the task of a connection with streams takes at once, up to the end of a message.
 const MAX_REQUESTS_TAKEN: usize = 128 * 1024;
 
-/// The replies whose calls are completed under one lock: some microseconds, for which callers may have to wait.
-const REPLIES_PER_LOCK: usize = 64;
+/// The replies whose calls are completed under one lock: about a microsecond, for which a caller spins rather than sleeps.
+const REPLIES_PER_LOCK: usize = 16;
 
 /// The task's side.
 impl Shared {
@@ -148,8 +148,9 @@ impl Shared {
     ) -> usize {
         let (mut replies, mut freed) = (0, 0);
         let mut locked = None;
-        while let Some((mut front, _)) = input.front(decoder) {
-            if front.kind != Kind::Response || front.flags != Flags::NONE {
+        while let Some((mut front, name)) = input.front(decoder) {
+            // A name, which no reply of a server has, may be malformed.
+            if front.kind != Kind::Response || front.flags != Flags::NONE || !name.is_empty() {
                 break;
             }
             if replies % REPLIES_PER_LOCK == 0 {
