@@ -15,7 +15,7 @@ use crate::message::Whole;
 /// without an error and metadata, and a body that is not large.
 ///
 /// It costs less than a [`Message`](crate::Message), which is cut off the inbox, and whose name is copied and checked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct FrontMessage {
     /// The kind of the message.

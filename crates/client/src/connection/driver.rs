@@ -2,6 +2,7 @@
 //! [`TimeLimits`].
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -455,6 +456,10 @@ impl Drop for Driver {
     /// Ends all calls if the task is dropped unfinished, as by a runtime that shuts down: their replies will not be
     /// read. What callers have sent is written first, as far as the socket takes it at once.
     fn drop(&mut self) {
+        // Their calls are completed, and the end tells them nothing. One of them may be the reason of a panic.
+        for waker in self.wakers.drain(..) {
+            let _panic = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
         if self.shared.progress.ended().is_some() {
             return;
         }
