@@ -1,6 +1,8 @@
 //! Requests of the usual form, which are handled where they were received, beside the same ones in a longer form, which are
 //! not: what a client sees is the same.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -38,9 +40,9 @@ fn server() -> ServerHandle {
         })
         .method("T.later", |two: Two| async move {
             if two.a == 1 {
-                sleep(millis(50)).await
+                sleep(millis(50)).await;
             } else {
-                yield_now().await
+                yield_now().await;
             }
             two.b
         })
