@@ -14,7 +14,7 @@ use crate::message::Whole;
 /// A message at the front of an [`Inbox`](crate::Inbox), which has it still: with a header of the usual form, in MessagePack,
 /// without an error and metadata, and a body that is not large.
 ///
-/// It costs less than a [`Message`](crate::Message), which is cut off the inbox, and whose name is copied and checked.
+/// It costs less than a [`Message`](crate::Message), which is split off the inbox with a checked copy of its method's name.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FrontMessage {

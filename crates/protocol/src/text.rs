@@ -50,8 +50,8 @@ pub fn excerpt(text: &str, max_chars: usize) -> String {
 }
 
 /// Returns the text of an error of a parser, escaped like [`EscapedText`], for messages and logs: at most
-/// [`MAX_PARSE_ERROR_CHARS`] characters. Parsers quote what they were given, which can be megabytes, and put what was expected and
-/// where behind it: so the middle is left out.
+/// [`MAX_PARSE_ERROR_CHARS`] characters. Parsers quote their input, which can be megabytes, and then say what they
+/// expected and at which position. The middle is left out, so that both ends of the text are kept.
 ///
 /// ```
 /// use farcall_protocol::text::parse_error;

@@ -105,7 +105,7 @@ impl Dispatcher {
     }
 
     /// Handles the message at the front of the inbox where it is, if it is the request of a usual call. Returns `false` if
-    /// it is another one, or none: then it is still there.
+    /// it is another message, which then stays in the inbox, or if there is none.
     ///
     /// # Errors
     ///
