@@ -5,28 +5,28 @@ use std::time::Duration;
 
 use farcall_protocol::text::excerpt;
 use farcall_transport::{Address, AddressError, Scheme};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::endpoint::{AdvertisedState, Endpoint};
 
 /// An instance of a service, as its server registers it, and as registries keep it.
 ///
 /// With serde it is the JSON object of the registry's interface and of etcd's values; what is left
-/// out has its default, and fields that are not known are ignored. Reading checks nothing but
+/// out or null has its default, and fields that are not known are ignored. Reading checks nothing but
 /// types: [`Instance::check`] checks the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Instance {
     /// The service; `""` is the plain list of servers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub service: String,
     /// The instance's name within the service; empty stands for the address.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub id: String,
     /// The address to dial.
     pub addr: Address,
     /// The instance's share of the calls, 1 to 65535; 0 is drained.
-    #[serde(default = "default_weight")]
+    #[serde(default = "default_weight", deserialize_with = "or_default_weight")]
     pub weight: u16,
     /// The zone, such as part of a datacenter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Further pairs of metadata.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// The time that it stays without a heartbeat, in milliseconds; `None` is the registry's default for
     /// instances without one.
@@ -43,8 +43,22 @@ pub struct Instance {
     pub ttl_ms: Option<u64>,
 }
 
-const fn default_weight() -> u16 {
+pub(crate) const fn default_weight() -> u16 {
     Endpoint::DEFAULT_WEIGHT
+}
+
+/// Reads null like a field that is left out: many encoders write it for a value that is not set.
+pub(crate) fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Reads a weight, or null as the default one.
+pub(crate) fn or_default_weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(default_weight))
 }
 
 /// The characters of a name or an id that an error shows.
@@ -291,6 +305,18 @@ mod tests {
 
     fn at(address: &str) -> Instance {
         Instance::new("Arith", address.parse().unwrap())
+    }
+
+    #[test]
+    fn null_is_a_field_that_is_left_out() {
+        let read = |text: &str| serde_json::from_str::<Instance>(text).unwrap();
+        let nulls = r#"{
+            "service": null, "id": null, "addr": "a:1", "weight": null, "zone": null, "version": null,
+            "metadata": null, "ttl_ms": null
+        }"#;
+        assert_eq!(read(nulls), read(r#"{"addr": "a:1"}"#));
+        assert_eq!(read(r#"{"addr": "a:1", "weight": 7}"#).weight, 7);
+        serde_json::from_str::<Instance>(r#"{"addr": null}"#).unwrap_err();
     }
 
     #[test]

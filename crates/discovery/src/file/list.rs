@@ -12,6 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::endpoint::{AdvertisedState, Endpoint};
+use crate::instance::{default_weight, or_default, or_default_weight};
 
 /// The most endpoints of a file: as many as a registry holds.
 pub(super) const MAX_ENDPOINTS: usize = 100_000;
@@ -144,20 +145,16 @@ struct Element(Endpoint);
 struct Object {
     #[serde(alias = "addr")]
     address: Address,
-    #[serde(default = "default_weight")]
+    #[serde(default = "default_weight", deserialize_with = "or_default_weight")]
     weight: u16,
     #[serde(default)]
     zone: Option<String>,
     #[serde(default)]
     version: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     metadata: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     state: AdvertisedState,
-}
-
-const fn default_weight() -> u16 {
-    Endpoint::DEFAULT_WEIGHT
 }
 
 impl<'de> Deserialize<'de> for Element {

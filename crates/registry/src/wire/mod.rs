@@ -271,14 +271,23 @@ pub struct Heartbeats {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Heartbeat {
-    /// The service; `""` is the plain list.
-    #[serde(default)]
+    /// The service; `""` or null is the plain list.
+    #[serde(default, deserialize_with = "or_default")]
     pub service: String,
     /// The instance's id.
     pub id: String,
     /// The token of the registration that is renewed. Without one, what was registered without tokens is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<RegistrationToken>,
+}
+
+/// Reads null like a field that is left out.
+fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The name of an instance: its service and id.
@@ -448,6 +457,13 @@ mod tests {
             assert_eq!(serde_json::to_value(patch).unwrap(), text);
             assert_eq!(serde_json::from_value::<Patch>(text).unwrap(), patch);
         }
+    }
+
+    #[test]
+    fn null_in_a_heartbeat_is_a_field_that_is_left_out() {
+        let read = |beat: serde_json::Value| serde_json::from_value::<Heartbeat>(beat).unwrap();
+        let nulls = json!({"service": null, "id": "i", "token": null});
+        assert_eq!(read(nulls), read(json!({"id": "i"})));
     }
 
     #[test]

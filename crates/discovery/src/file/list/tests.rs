@@ -25,6 +25,14 @@ fn first_line_with_an_ipv6_address_is_no_json() {
 }
 
 #[test]
+fn null_is_a_field_that_is_left_out() {
+    let nulls =
+        r#"{"addr": "a:1", "weight": null, "zone": null, "version": null, "metadata": null, "state": null}"#;
+    let list = |object: &str| read(format!("[{object}]").as_bytes()).unwrap();
+    assert_eq!(list(nulls), list(r#"{"addr": "a:1"}"#));
+}
+
+#[test]
 fn json_has_addresses_and_objects() {
     let text = r#"
         ["10.0.0.1:7001",
