@@ -13,7 +13,7 @@ use crate::discovery::{Discovery, Publisher, other_services};
 use crate::endpoint::{AdvertisedState, Endpoint};
 use crate::instance::Instance;
 use crate::registrar::{Registered, Registrar, RegistrarError, RegistrarErrorKind, Renewal};
-use crate::source::publish;
+use crate::source::publish_of;
 
 /// The number of heartbeats in a time to live.
 const HEARTBEATS_OF_A_TTL: u32 = 3;
@@ -63,9 +63,18 @@ struct Entries {
 /// An instance, and the registrations that keep it: it lives until the last of them has ended or expired.
 #[derive(Debug)]
 struct Entry {
-    instance: Instance,
+    /// Shared with lists that are being built.
+    instance: Arc<Instance>,
     /// The expiry of each registration. Those whose time is over go at the next one's renewal.
     registrations: BTreeMap<MemoryLease, Instant>,
+}
+
+/// The instances of a service that are up, as they were at a moment.
+#[derive(Debug)]
+struct UpInstances {
+    instances: Vec<Arc<Instance>>,
+    /// The expiry of the first of them.
+    expiry: Option<Instant>,
 }
 
 /// The lease of a registration in a [`MemoryRegistry`], which distinguishes it from others of the same instance.
@@ -139,21 +148,32 @@ impl MemoryRegistry {
         services
     }
 
-    /// Returns the instances that are up, and when the first of them expires.
-    fn list(&self, service: &str) -> Result<(Vec<Endpoint>, Option<Instant>), String> {
+    /// Returns the instances that are up. Only references are copied under the lock, so that heartbeats do not wait while a
+    /// long list is built.
+    fn up(&self, service: &str) -> Result<UpInstances, String> {
         let entries = self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reason) = &entries.interrupted {
             return Err(reason.clone());
         }
         let now = Instant::now();
         let first = (service.to_owned(), String::new());
-        let up = || {
-            let of_service =
-                entries.entries.range(first.clone()..).take_while(|((name, _), _)| name == service);
-            of_service.map(|(_, entry)| entry).filter(|entry| now < entry.until())
-        };
-        let endpoints = up().map(|entry| entry.instance.endpoint(AdvertisedState::Up)).collect();
-        Ok((endpoints, up().map(Entry::until).min()))
+        let mut up = UpInstances { instances: Vec::new(), expiry: None };
+        let of_service = entries.entries.range(first..).take_while(|((name, _), _)| name == service);
+        for (_, entry) in of_service {
+            let until = entry.until();
+            if now < until {
+                up.instances.push(Arc::clone(&entry.instance));
+                up.expiry = Some(up.expiry.map_or(until, |first| first.min(until)));
+            }
+        }
+        Ok(up)
+    }
+}
+
+impl UpInstances {
+    /// Builds the list of their endpoints.
+    fn endpoints(&self) -> Vec<Endpoint> {
+        self.instances.iter().map(|instance| instance.endpoint(AdvertisedState::Up)).collect()
     }
 }
 
@@ -205,7 +225,7 @@ impl Registrar for MemoryRegistrar {
             let mut registrations = known.map(|known| known.registrations).unwrap_or_default();
             registrations.retain(|_, until| now < *until);
             registrations.insert(lease.clone(), later(now, ttl));
-            entries.entries.insert(name(&instance), Entry { instance, registrations });
+            entries.entries.insert(name(&instance), Entry { instance: Arc::new(instance), registrations });
             Ok(Registered { lease, heartbeat: ttl / HEARTBEATS_OF_A_TTL })
         })
     }
@@ -266,14 +286,14 @@ impl Discovery for MemoryDiscovery {
             let mut changed = pin!(self.registry.shared.changed.notified());
             // Before looking, so that no change between is missed.
             changed.as_mut().enable();
-            let expiry = match self.registry.list(&self.service) {
-                Ok((endpoints, expiry)) => {
-                    let is_empty = endpoints.is_empty();
-                    publish(&publisher, endpoints).await;
-                    if is_empty {
+            let expiry = match self.registry.up(&self.service) {
+                Ok(up) => {
+                    let count = up.instances.len();
+                    let up = publish_of(&publisher, count, up, |up| up.endpoints()).await;
+                    if up.instances.is_empty() {
                         publisher.note(other_services(self.registry.services()));
                     }
-                    expiry
+                    up.expiry
                 }
                 Err(reason) => {
                     publisher.failed(reason);
@@ -355,7 +375,7 @@ mod tests {
         let registrar = registry.registrar();
         let instance = instance("S", 1);
         let register = async || registrar.register(&instance).await.unwrap().lease;
-        let count = || registry.list("S").unwrap().0.len();
+        let count = || registry.up("S").unwrap().instances.len();
 
         let (first, second) = (register().await, register().await);
         registrar.deregister(&instance, second.clone()).await.unwrap();
@@ -389,6 +409,19 @@ mod tests {
             seen.wait_for(|seen| seen.confirmed.is_some()).await.unwrap();
             assert_eq!(ports(&seen), expected, "{service}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_is_built_of_shared_instances_without_the_lock() {
+        let registry = MemoryRegistry::new();
+        registry.registrar().register(&instance("A", 1)).await.unwrap();
+        registry.registrar().register(&instance("B", 2)).await.unwrap();
+        let up = registry.up("A").unwrap();
+        let entries = registry.shared.entries.try_lock().expect("the list is still to be built");
+        let kept = &entries.entries[&name(&instance("A", 1))];
+        assert!(Arc::ptr_eq(&up.instances[0], &kept.instance));
+        let ports: Vec<_> = up.endpoints().iter().filter_map(|endpoint| endpoint.address.port()).collect();
+        assert_eq!((ports, up.expiry), (vec![1], Some(kept.until())));
     }
 
     #[tokio::test(start_paused = true)]
