@@ -102,6 +102,10 @@ enum AnswerError {
     NoName,
     #[error("there are no SRV records")]
     Empty,
+    #[error("no record has a port and a target")]
+    NoPort,
+    #[error("no target of {targets} is the name of a host")]
+    NoHost { targets: usize },
     #[error("no target of {targets} has an address")]
     NoAddress { targets: usize },
     #[error(transparent)]
@@ -215,12 +219,18 @@ impl SrvDiscovery {
             known.clear();
             return Ok((Vec::new(), ttl));
         }
-        if self.scheme.is_encrypted() {
-            return Ok((records::by_name(self.scheme, &records), ttl));
-        }
-        let mut targets: Vec<&Name> = records.iter().map(|record| &record.target).collect();
+        let mut targets: Vec<&Name> =
+            records.iter().filter(|record| record.is_usable()).map(|record| &record.target).collect();
         targets.sort_unstable();
         targets.dedup();
+        if targets.is_empty() {
+            return Err(AnswerError::NoPort);
+        }
+        if self.scheme.is_encrypted() {
+            let endpoints = records::by_name(self.scheme, &records);
+            let none = endpoints.is_empty().then_some(AnswerError::NoHost { targets: targets.len() });
+            return none.map_or(Ok((endpoints, ttl)), Err);
+        }
         let unknown: Vec<Name> = targets
             .iter()
             .filter(|target| !addresses.contains_key(**target))

@@ -24,6 +24,13 @@ pub(super) struct SrvRecord {
     pub(super) weight: u16,
 }
 
+impl SrvRecord {
+    /// Returns `true` if it has a target and a port.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.target.is_root() && self.port != 0
+    }
+}
+
 /// The answer to a question for SRV records.
 #[derive(Debug)]
 pub(super) struct Answered {
@@ -114,27 +121,32 @@ pub(super) fn by_address(
     })
 }
 
-/// Gives the addresses of records their weights and priorities. `each` calls its second argument with an address of the
+/// Gives the addresses of records their weights and priorities, until there are [`MAX_ENDPOINTS`]. `each` calls its second argument with an address of the
 /// record, and how many share the record's weight.
 fn weighed(
     records: &[SrvRecord],
     mut each: impl FnMut(&SrvRecord, &mut dyn FnMut(Address, u16)),
 ) -> Vec<Endpoint> {
-    let usable = |record: &&SrvRecord| !record.target.is_root() && record.port != 0;
-    let first = records.iter().filter(usable).map(|record| record.priority).min();
+    let usable = || records.iter().filter(|record| record.is_usable());
+    let first = usable().map(|record| record.priority).min();
     let weighted: HashSet<u16> =
         records.iter().filter(|record| record.weight > 0).map(|record| record.priority).collect();
     let mut endpoints = Vec::new();
-    for record in records.iter().filter(usable) {
+    // Some kilobytes of records with some more of addresses for each would make millions. The first ones are those of the first
+    // priority.
+    for record in usable() {
+        if endpoints.len() >= MAX_ENDPOINTS {
+            break;
+        }
         let weight =
             if weighted.contains(&record.priority) { record.weight } else { Endpoint::DEFAULT_WEIGHT };
         let state = if Some(record.priority) == first { AdvertisedState::Up } else { AdvertisedState::Stale };
         each(record, &mut |address, share| {
             let weight = (weight / share).max(1);
-            endpoints.push(Endpoint::new(address).with_weight(weight).with_state(state));
+            if endpoints.len() < MAX_ENDPOINTS {
+                endpoints.push(Endpoint::new(address).with_weight(weight).with_state(state));
+            }
         });
     }
-    // The first ones, which are those of the first priority.
-    endpoints.truncate(MAX_ENDPOINTS);
     endpoints
 }

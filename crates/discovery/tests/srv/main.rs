@@ -1,4 +1,4 @@
-//! [`SrvDiscovery`] against the system's dnsmasq and BIND.
+//! [`SrvDiscovery`] against the system's dnsmasq and BIND, and against a name server with wrong answers.
 
 #![cfg(feature = "dns-srv")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 
 #[allow(dead_code, reason = "the suite of all sources needs more of it")]
 mod bind;
+mod wrong;
 
 /// A discovery that runs until this is dropped.
 struct Watcher {
