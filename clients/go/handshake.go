@@ -138,7 +138,8 @@ func termsOf(fields map[string]json.RawMessage) (Terms, error) {
 		if err != nil {
 			return Terms{}, violation("%s in its Option is no count", f.name)
 		}
-		if n == 0 {
+		// Of a stated window of 0 nothing may be spent before the first credit (18.3).
+		if n == 0 && (f.name != "stream_window" || isNull(fields[f.name])) {
 			n = uint64(f.def)
 		}
 		*f.at = clampInt(n)

@@ -139,6 +139,25 @@ func TestStreamsBeyondMaxStreamsWaitAndCallsDoNot(t *testing.T) {
 	must(t, two.Finish(nil))
 }
 
+func TestAWindowOf0LetsNothingBeSentBeforeACredit(t *testing.T) {
+	cancelled := make(chan struct{})
+	server := streaming(t, 0, 5, func(p *peer) {
+		m := p.next("request")
+		p.next("cancel") // no item before it
+		close(cancelled)
+		p.fail(m.Seq, CodeCancelled, ExecutionMaybe)
+		p.ended()
+	})
+	c, ctx := dialed(t, server.address, &Options{StreamStall: 20 * time.Millisecond}), soonCtx(t)
+	if terms, _ := c.Terms(); terms.StreamWindow != 0 {
+		t.Fatal(terms.StreamWindow)
+	}
+	up, err := Send[int](ctx, c, "F.a", nil)
+	must(t, err)
+	assertError(t, up.Send(1), CodeResourceExhausted, ExecutionMaybe)
+	<-cancelled
+}
+
 func TestCreditIsObeyed(t *testing.T) {
 	go1, seen2 := make(chan struct{}), make(chan struct{})
 	server := streaming(t, 100, 5, func(p *peer) {

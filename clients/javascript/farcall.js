@@ -2002,7 +2002,7 @@ function readCredit(body) {
 function streamTerms(option) {
   const window = whole(option.stream_window, DEFAULT_STREAM_WINDOW, "stream_window", 0);
   return {
-    window: Math.min(Math.max(window, 1), MAX_STREAM_WINDOW),
+    window: Math.min(window, MAX_STREAM_WINDOW), // of 0, nothing may be spent before the first credit
     max: whole(option.max_streams, DEFAULT_MAX_STREAMS, "max_streams", 0),
   };
 }

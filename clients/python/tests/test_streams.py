@@ -436,6 +436,19 @@ class PromiseTest(StreamCase):
         await self.assert_fails(upload.finish(), farcall.ResourceExhausted, "maybe")
         await asyncio.wait_for(cancelled.wait(), SOON)
 
+    async def test_a_window_of_0_lets_nothing_be_sent_before_a_credit(self):
+        async def script(peer: Peer) -> None:
+            request, _ = await peer.next()
+            await peer.next("cancel")  # no item before it
+            peer.fail(request.seq, "cancelled", "maybe")
+            await silent(peer)
+
+        for window in (0, 0.0):  # JSON has one kind of number
+            client = await self.serving(script, terms={"stream_window": window}, stream_stall=0.05)
+            upload = client.upload("A.b")
+            await self.assert_fails(upload.send(1), farcall.ResourceExhausted, "maybe")
+            await self.assert_fails(upload.finish(), farcall.ResourceExhausted, "maybe")
+
     async def test_a_server_that_drains_is_noticed(self):
         async def script(peer: Peer) -> None:
             await peer.next()

@@ -67,6 +67,7 @@ mod status;
 pub mod stream;
 pub mod text;
 pub mod time;
+mod uint;
 
 #[cfg(feature = "msgpack")]
 #[doc(no_inline)]

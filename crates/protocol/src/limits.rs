@@ -108,6 +108,12 @@ impl StreamWindow {
         Self(u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, 1 << 30))
     }
 
+    /// Creates the window that a peer's Option states. Unlike one of this side, it may be 0: then nothing may be sent before the
+    /// peer's first credit.
+    pub(crate) fn granted(bytes: u64) -> Self {
+        Self(u32::try_from(bytes).unwrap_or(u32::MAX).min(1 << 30))
+    }
+
     /// Returns the window in bytes.
     #[must_use]
     pub const fn get(self) -> usize {

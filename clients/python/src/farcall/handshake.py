@@ -55,7 +55,7 @@ class Terms:
             _count(option, "max_in_flight", DEFAULT_MAX_IN_FLIGHT),
             timeout_ms / 1000 if timeout_ms else None,
             _max_streams(option),
-            _count(option, "stream_window", DEFAULT_STREAM_WINDOW),
+            _window(option),
             _once_store(option),
         )
 
@@ -141,6 +141,13 @@ def _max_streams(option: dict[str, Any]) -> int | None:
     return _count(option, "max_streams", DEFAULT_MAX_STREAMS)
 
 
+def _window(option: dict[str, Any]) -> int:
+    # Of a stated 0 nothing may be spent before the first credit.
+    if option.get("stream_window") == 0:
+        return 0
+    return _count(option, "stream_window", DEFAULT_STREAM_WINDOW)
+
+
 def _once_store(option: dict[str, Any]) -> str | None:
     name = option.get("once_store")
     if name is None:
@@ -155,6 +162,8 @@ def _count(option: dict[str, Any], field: str, default: int) -> int:
     value = option.get(field)
     if value is None or value == 0:
         return default
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON has one kind of number
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ProtocolError(f"{field} in its Option is no count")
     return value

@@ -205,6 +205,20 @@ async fn item_that_waits_for_credit_too_long_ends_the_call() {
 }
 
 #[tokio::test]
+async fn window_of_0_lets_nothing_be_sent_before_a_credit() {
+    let site = Site::new().await;
+    let browser = site.browser().await;
+    let script = r#"
+        const server = streamingServer({ stream_window: 0 });
+        const client = await server.client({ streamStall: 50 });
+        const failed = await failure(client.stream("Feed.hold").send(1));
+        return [failed, server.of("item").length]"#;
+    let answer = browser.script(script).await;
+    assert_eq!(kind(&answer[0]), ("resource_exhausted", "maybe"));
+    assert_eq!(answer[1], 0, "an item was sent");
+}
+
+#[tokio::test]
 async fn window_grows_for_starved_items_and_shrinks_without_them() {
     let site = Site::new().await;
     let browser = site.browser().await;

@@ -10,49 +10,54 @@ use super::STREAMS;
 use crate::limits::{MAX_ONCE_STORE_BYTES, MaxFrameBytes, StreamWindow};
 use crate::object::Object;
 use crate::text::{EscapedText, truncate};
+use crate::uint::optional;
 
 /// The client's Option on the wire.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ClientOption {
+    #[serde(default, deserialize_with = "optional")]
     pub(super) magic_number: Option<u64>,
+    #[serde(default, deserialize_with = "optional")]
     pub(super) version: Option<u64>,
     pub(super) codec_type: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "optional")]
     pub(super) connect_timeout_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "optional")]
     pub(super) handle_timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) compression: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "optional")]
     pub(super) max_frame_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) features: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "optional")]
     pub(super) stream_window: Option<u64>,
 }
 
 /// The server's Option on the wire.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct ServerOption {
+    #[serde(default, deserialize_with = "optional")]
     pub(super) magic_number: Option<u64>,
+    #[serde(default, deserialize_with = "optional")]
     pub(super) version: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) codec_type: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "optional")]
     pub(super) handle_timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) compression: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "optional")]
     pub(super) max_frame_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "optional")]
     pub(super) max_in_flight: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) features: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "optional")]
     pub(super) stream_window: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "optional")]
     pub(super) max_streams: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) once_store: Option<String>,
@@ -83,9 +88,7 @@ pub(super) fn limit(bytes: Option<u64>) -> MaxFrameBytes {
 }
 
 pub(super) fn window(bytes: Option<u64>) -> StreamWindow {
-    bytes.map_or(StreamWindow::DEFAULT, |bytes| {
-        StreamWindow::new(usize::try_from(bytes).unwrap_or(usize::MAX))
-    })
+    bytes.map_or(StreamWindow::DEFAULT, StreamWindow::granted)
 }
 
 /// Returns the name of a store, cut off where it is too long; `None` if it is empty, which names nothing.

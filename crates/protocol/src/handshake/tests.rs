@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -8,6 +9,7 @@ use crate::codec::Codec;
 use crate::compression::Compression;
 use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
 use crate::status::Status;
+use crate::stream::SendWindow;
 
 fn consider(change: impl FnOnce(&mut Value)) -> Result<ClientHello, Status> {
     let mut option = json!({
@@ -175,6 +177,50 @@ fn absent_stream_window_is_64_kib() {
     );
     let error = ClientOffer::default().codec(Codec::Json).accept_answer(answer.to_string().as_bytes());
     assert_eq!(error.unwrap_err().to_string(), "the answer's features `streams` is not what was asked for");
+}
+
+#[test]
+fn stated_window_of_0_lets_nothing_be_sent() {
+    let closed = |terms: Option<StreamTerms>| {
+        let window = SendWindow::new(terms.expect("both have streams").send_window);
+        (window.limit(), window.is_open())
+    };
+    let policy = ServerPolicy::default()
+        .codecs(vec![Codec::Json])
+        .streams(StreamPolicy::new(StreamWindow::DEFAULT, MaxStreams::DEFAULT));
+    let option = json!({
+        "magic_number": 3_405_691_582_u32, "version": 1, "codec_type": "application/json", "features": ["streams"],
+        "stream_window": 0,
+    })
+    .to_string();
+    let hello = policy.negotiate(option.as_bytes()).unwrap();
+    assert_eq!(closed(hello.negotiated.streams), (0, false));
+    let client = ClientOffer::default().codec(Codec::Json).streams(StreamWindow::DEFAULT);
+    let negotiated = client.accept_answer(option.as_bytes()).unwrap();
+    assert_eq!(closed(negotiated.streams), (0, false));
+}
+
+#[test]
+fn integers_may_be_written_in_any_notation() {
+    let policy = ServerPolicy::default()
+        .codecs(vec![Codec::Json])
+        .streams(StreamPolicy::new(StreamWindow::DEFAULT, MaxStreams::DEFAULT));
+    let option = r#"{
+        "magic_number": 3.405691582e9, "version": 1.0, "codec_type": "application/json", "features": ["streams"],
+        "max_frame_bytes": 1e6, "handle_timeout_ms": 5000.0, "stream_window": 7E2, "connect_timeout_ms": null
+    }"#;
+    let hello = policy.negotiate(option.as_bytes()).unwrap();
+    assert_eq!(hello.negotiated.send_limit.get(), 1_000_000);
+    assert_eq!(hello.negotiated.handle_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(hello.negotiated.streams.map(|terms| terms.send_window.get()), Some(700));
+    let client = ClientOffer::default().codec(Codec::Json).streams(StreamWindow::DEFAULT);
+    let answer = option
+        .replace("\"max_frame_bytes\"", "\"max_in_flight\": 2.0, \"max_streams\": 3e0, \"max_frame_bytes\"");
+    let negotiated = client.accept_answer(answer.as_bytes()).unwrap();
+    assert_eq!(negotiated.max_in_flight.get(), 2);
+    assert_eq!(negotiated.streams.map(|terms| terms.max_streams.get()), Some(3));
+    let refused = policy.negotiate(option.replace("1.0", "1.5").as_bytes()).unwrap_err();
+    assert_eq!(refused.code, Code::InvalidArgument);
 }
 
 #[test]

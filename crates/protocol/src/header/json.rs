@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use serde::de::{MapAccess, Unexpected, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -20,6 +20,7 @@ use crate::metadata::Metadata;
 use crate::object::Object;
 use crate::status::Status;
 use crate::text::{MAX_PEER_TEXT, truncate};
+use crate::uint::Uint;
 
 /// Encodes a header. Keys are written by hand, because serde_json would search each one for characters to
 /// escape.
@@ -244,47 +245,6 @@ impl<'de: 'a, 'a> Visitor<'de> for MetadataVisitor<'a> {
 /// A string, borrowed if it contains no escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// An unsigned integer in any notation of JSON (`7`, `7.0`, `7e0`), or null.
-#[derive(Default)]
-struct Uint(Option<u64>);
-
-impl<'de> Deserialize<'de> for Uint {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(UintVisitor)
-    }
-}
-
-struct UintVisitor;
-
-impl Visitor<'_> for UintVisitor {
-    type Value = Uint;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an unsigned integer")
-    }
-
-    fn visit_unit<E>(self) -> Result<Uint, E> {
-        Ok(Uint(None))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Uint, E> {
-        Ok(Uint(Some(value)))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Uint, E> {
-        let exact = value.fract() == 0.0 && (0.0..Seq::JSON_END as f64).contains(&value);
-        if exact {
-            Ok(Uint(Some(value as u64)))
-        } else {
-            Err(E::invalid_value(Unexpected::Float(value), &self))
-        }
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Uint, E> {
-        Err(E::invalid_value(Unexpected::Signed(value), &self))
-    }
-}
 
 #[cfg(all(test, feature = "msgpack"))]
 mod tests {
