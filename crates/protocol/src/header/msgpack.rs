@@ -224,11 +224,15 @@ impl<'a> Reader<'a> {
         self.uint(field)?.ok_or_else(|| HeaderError::malformed(format_args!("{field} is nil")))
     }
 
-    /// Reads a string; nil counts as the empty one.
+    /// Reads a string, or nil as an empty one.
     fn str(&mut self, field: &str) -> Result<&'a str, HeaderError> {
+        if self.is_nil() { Ok("") } else { self.text(field) }
+    }
+
+    /// Reads a string.
+    fn text(&mut self, field: &str) -> Result<&'a str, HeaderError> {
         let len = match self.marker(field)? {
             Marker::FixStr(len) => u64::from(len),
-            Marker::Null => 0,
             Marker::Str8 => self.be(1, field)?,
             Marker::Str16 => self.be(2, field)?,
             Marker::Str32 => self.be(4, field)?,
@@ -288,7 +292,7 @@ impl<'a> Reader<'a> {
         // The rest is at most the header, and the length of the map is only a claim.
         let metadata = Metadata::from_peer(
             self.rest.len(),
-            (0..pairs).map(|_| Ok((self.str("metadata key")?, self.str("metadata value")?))),
+            (0..pairs).map(|_| Ok((self.text("metadata key")?, self.text("metadata value")?))),
         )?;
         Ok((pairs > 0).then(|| Box::new(metadata)))
     }

@@ -75,6 +75,19 @@ fn nil_stands_for_the_default() {
 }
 
 #[test]
+fn nil_is_no_key_and_no_value_of_metadata() {
+    let pairs = |pair: &[u8]| {
+        let frame = Bytes::from([&b"\x96\x01\x07\xa1a\0\xc0\x81"[..], pair].concat());
+        decode(&Codec::MessagePack, &frame).map(|header| header.metadata.map_or(0, |metadata| metadata.len()))
+    };
+    assert_eq!(pairs(b"\xa1k\xa0").unwrap(), 1);
+    assert_eq!(pairs(b"\xa1k\xc0").unwrap_err().to_string(), "header: metadata value is Null, not a string");
+    assert_eq!(pairs(b"\xc0\xa1v").unwrap_err().to_string(), "header: metadata key is Null, not a string");
+    json(r#"{"kind":"request","seq":7,"metadata":{"k":""}}"#).unwrap();
+    json(r#"{"kind":"request","seq":7,"metadata":{"k":null}}"#).unwrap_err();
+}
+
+#[test]
 fn unknown_fields_and_flags_are_ignored() {
     let expected = msgpack(b"\x92\x02\x07").unwrap();
     assert_eq!(
