@@ -88,18 +88,47 @@ fn first_chars(text: &str, max_chars: usize) -> (&str, bool) {
     }
 }
 
-/// Writes `c`, escaped if it could forge a log line, move the cursor or reorder text.
-fn write_escaped(to: &mut impl fmt::Write, c: char) -> fmt::Result {
-    // Bidirectional overrides are not control characters, but they reorder the displayed text.
-    let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if c.is_control() || reorders || matches!(c, '\u{2028}' | '\u{2029}') {
-        write!(to, "{}", c.escape_default())
-    } else {
-        to.write_char(c)
-    }
+/// Returns `true` for characters that are not seen in a displayed text, or move what stands around them: control characters, ends
+/// of lines and paragraphs, directions of writing, joiners, fillers, variation selectors, and others without a width. Two names that
+/// differ in them look the same. Unicode calls most of them `Default_Ignorable_Code_Point`, and all of those are among them.
+///
+/// ```
+/// use farcall_protocol::text::is_hidden;
+///
+/// assert!(['\n', '\u{200b}', '\u{202e}', '\u{fe0f}', '\u{feff}'].into_iter().all(is_hidden));
+/// assert!(!['a', ' ', 'é', '世', '🙂'].into_iter().any(is_hidden));
+/// ```
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
-/// A peer's text that displays with control characters escaped, and at most [`MAX_PEER_TEXT`] bytes of it, so
+/// Writes `c`, escaped if it could forge a log line, move the cursor, reorder text or not be seen.
+fn write_escaped(to: &mut impl fmt::Write, c: char) -> fmt::Result {
+    if is_hidden(c) { write!(to, "{}", c.escape_default()) } else { to.write_char(c) }
+}
+
+/// A peer's text that displays with control characters and others that [are not seen](is_hidden) escaped, and at most [`MAX_PEER_TEXT`] bytes of it, so
 /// that it cannot forge a log line or move the cursor.
 ///
 /// ```
@@ -227,6 +256,20 @@ mod tests {
             ('\u{2029}', r"\u{2029}"),
             ('\u{2066}', r"\u{2066}"),
             ('\u{2069}', r"\u{2069}"),
+            ('\u{200b}', r"\u{200b}"),
+            ('\u{200d}', r"\u{200d}"),
+            ('\u{feff}', r"\u{feff}"),
+            ('\u{ad}', r"\u{ad}"),
+            ('\u{e0041}', r"\u{e0041}"),
+            // Variation selectors, which can hide any bytes behind a letter.
+            ('\u{fe00}', r"\u{fe00}"),
+            ('\u{e0100}', r"\u{e0100}"),
+            ('\u{e01ef}', r"\u{e01ef}"),
+            ('\u{34f}', r"\u{34f}"),
+            ('\u{17b4}', r"\u{17b4}"),
+            ('\u{180f}', r"\u{180f}"),
+            ('\u{1bca0}', r"\u{1bca0}"),
+            ('\u{3164}', r"\u{3164}"),
             ('\u{202f}', "\u{202f}"),
             ('é', "é"),
             ('"', "\""),

@@ -178,6 +178,27 @@ mod tests {
     }
 
     #[test]
+    fn pages_escape_the_characters_that_logs_escape() {
+        let [dom, ..] = SHARED_SCRIPTS;
+        let (_, class) = dom.split_once("/[").unwrap();
+        let (class, _) = class.split_once("]/gu").unwrap();
+        let mut hidden = std::collections::BTreeSet::new();
+        let mut first = None;
+        // `\u00ad`, `\u{e0000}`, and ranges, whose first one ends with `-`.
+        for one in class.split("\\u").skip(1) {
+            let digits = one.trim_end_matches('-').trim_matches(['{', '}']);
+            let code = u32::from_str_radix(digits, 16).unwrap();
+            if one.ends_with('-') {
+                first = Some(code);
+            } else {
+                hidden.extend((first.take().unwrap_or(code)..=code).filter_map(char::from_u32));
+            }
+        }
+        let differ = |c: &char| hidden.contains(c) != farcall_protocol::text::is_hidden(*c);
+        assert_eq!(('\0'..=char::MAX).filter(differ).collect::<Vec<_>>(), ['\t', '\n']);
+    }
+
+    #[test]
     fn violations_are_found() {
         let page = builder().body("<img src=x>{{else}}").script("a.innerHTML = '</script>'").build();
         let violations = page.violations();

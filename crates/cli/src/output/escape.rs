@@ -1,16 +1,17 @@
 //! Escapes the texts of peers for the terminal.
 
-use farcall::protocol::text::excerpt;
+use farcall::protocol::text::{excerpt, is_hidden};
 
 /// The most characters of a line of documentation that are shown.
 const MAX_LINE: usize = 4096;
 
-/// Returns JSON in which all control characters, and those that reorder text, are written as `\u` escapes. The JSON
+/// Returns JSON in which all control characters, and those that reorder text or are not seen, are written as `\u` escapes. The JSON
 /// means the same, since such characters are in strings only; `serde_json` escapes just those of ASCII.
 pub(crate) fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
-        if c == '\n' || !is_dangerous(c) {
+        // Joiners, and selectors of a text or a picture, are parts of letters and pictures in the texts of many languages.
+        if matches!(c, '\n' | '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}') || !is_hidden(c) {
             escaped.push(c);
         } else {
             let mut units = [0; 2];
@@ -32,20 +33,18 @@ pub(crate) fn word(text: &str) -> String {
     excerpt(text, MAX_LINE)
 }
 
-/// Returns `true` for control characters and those that reorder text.
-fn is_dangerous(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn escaped_json_means_the_same_and_moves_no_cursor() {
-        let text = "a\u{1b}[2J\u{9b}\u{202e}\u{7f}é\n";
+        let text = "a\u{1b}[2J\u{9b}\u{202e}\u{200b}\u{e0041}\u{fe00}\u{7f}é\u{200d}\u{fe0f}\n";
         let json = escape_json(&serde_json::to_string(text).unwrap());
-        assert_eq!(json, r#""a\u001b[2J\u009b\u202e\u007fé\n""#);
+        assert_eq!(
+            json,
+            "\"a\\u001b[2J\\u009b\\u202e\\u200b\\udb40\\udc41\\ufe00\\u007fé\u{200d}\u{fe0f}\\n\""
+        );
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 }
