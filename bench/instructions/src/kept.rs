@@ -41,6 +41,13 @@ pub fn growth(name: &str, before: &Counts, now: &Counts) -> Option<String> {
     Some(message)
 }
 
+/// Returns a description of how far a call is over its budget; `None` if it is not.
+#[must_use]
+pub fn over_budget(name: &str, budget: u32, now: &Counts) -> Option<String> {
+    let over = now.total - f64::from(budget);
+    (over > 0.0).then(|| format!("{name} takes {} instructions a call, {over} over its budget", now.total))
+}
+
 const HEAD: &str = "\
 # What a call of each session takes under callgrind: `cargo run --release -p farcall-instructions`
 # compares, and with `-- --update` writes this file. Instructions in all, those of each part, calls of the allocator.
@@ -111,6 +118,14 @@ mod tests {
     fn what_is_written_is_read_again() {
         let kept = Kept::from([("mul1".to_owned(), counts(900.0, 100.0, 2.25))]);
         assert_eq!(parse(&written(&kept, "a compiler, profile release")).unwrap(), kept);
+    }
+
+    #[test]
+    fn budget_holds_whatever_is_kept() {
+        let now = counts(900.0, 100.0, 2.0);
+        assert_eq!(over_budget("mul1", 1000, &now), None);
+        let message = over_budget("mul1", 997, &now).unwrap();
+        assert_eq!(message, "mul1 takes 1000 instructions a call, 3 over its budget");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use farcall_instructions::callgrind::{count, is_installed};
-use farcall_instructions::kept::{Kept, TOLERANCE, growth, read, written};
+use farcall_instructions::kept::{Kept, TOLERANCE, growth, over_budget, read, written};
 use farcall_instructions::session::Session;
 use tokio::runtime;
 
@@ -73,42 +73,45 @@ fn compare(cli: &Cli) -> anyhow::Result<()> {
         let text = text.with_context(|| format!("{}, which `--update` writes", cli.file.display()))?;
         Some(read(&text, &made_by)?)
     };
-    let mut counted = Kept::new();
+    let (mut counted, mut over) = (Kept::new(), Vec::new());
     for session in sessions {
         let counts = |calls: usize| count(&["--run", session.name, "--calls", &calls.to_string()]);
         let counts = counts(MANY_CALLS)?.over(&counts(FEW_CALLS)?, (MANY_CALLS - FEW_CALLS) as f64);
         println!("{session}: {} instructions and {} allocations a call", counts.total, counts.allocations);
+        over.extend(session.budget.and_then(|budget| over_budget(session.name, budget, &counts)));
         counted.insert(session.name.to_owned(), counts);
     }
     let Some((before, same_maker)) = before else {
+        ensure!(over.is_empty(), "nothing is kept: {}", over.join("; "));
         fs::write(&cli.file, written(&counted, &made_by)).context("keeping the counts")?;
         println!("kept in {}", cli.file.display());
         return Ok(());
     };
-    let mut grown = 0;
+    let mut too_large = over.len();
+    for message in over {
+        println!("\n{message}");
+    }
     for (name, now) in &counted {
         let Some(before) = before.get(name) else {
             bail!("nothing is kept of {name} in {}: `--update` keeps it", cli.file.display());
         };
         if let Some(message) = growth(name, before, now) {
-            grown += 1;
+            too_large += 1;
             println!("\n{message}");
         } else if now.total < before.total * (1.0 - TOLERANCE / 100.0) {
             println!("\n{name} fell: {} instructions a call to {}", before.total, now.total);
             println!("  `--update` keeps it from growing back");
         }
     }
-    if grown > 0 && !same_maker {
+    if too_large > 0 && !same_maker {
         println!(
-            "\n{grown} of {} sessions grew, which may be the other compiler's or processor's doing",
-            counted.len()
+            "\n{too_large} counts are too large, which may be the other compiler's or processor's doing"
         );
         return Ok(());
     }
     ensure!(
-        grown == 0,
-        "{grown} of {} sessions grew; if that is worth it, `--update` keeps it",
-        counted.len()
+        too_large == 0,
+        "{too_large} counts are too large; if growth is worth it, `--update` keeps it up to the budget"
     );
     println!("\nnothing grew by more than {TOLERANCE}%");
     Ok(())

@@ -63,18 +63,20 @@ pub struct Session {
     work: Work,
     in_flight: usize,
     json: bool,
+    /// The most instructions that a call may take, whatever the stored counts are; `None` if there is no such aim.
+    pub budget: Option<u32>,
 }
 
 impl Session {
     /// All that there are.
     pub const ALL: &[Self] = &[
-        Self { name: "mul1", work: Work::Multiply, in_flight: 1, json: false },
-        Self { name: "mul64", work: Work::Multiply, in_flight: 64, json: false },
-        Self { name: "mul64-json", work: Work::Multiply, in_flight: 64, json: true },
-        Self { name: "echo1k64", work: Work::Echo(1024), in_flight: 64, json: false },
-        Self { name: "echo64k16", work: Work::Echo(64 * 1024), in_flight: 16, json: false },
-        Self { name: "item-out", work: Work::ItemOut, in_flight: 1, json: false },
-        Self { name: "item-in", work: Work::ItemIn, in_flight: 1, json: false },
+        Self { name: "mul1", work: Work::Multiply, in_flight: 1, json: false, budget: Some(8_000) },
+        Self { name: "mul64", work: Work::Multiply, in_flight: 64, json: false, budget: Some(3_600) },
+        Self { name: "mul64-json", work: Work::Multiply, in_flight: 64, json: true, budget: Some(7_500) },
+        Self { name: "echo1k64", work: Work::Echo(1024), in_flight: 64, json: false, budget: Some(9_000) },
+        Self { name: "echo64k16", work: Work::Echo(64 * 1024), in_flight: 16, json: false, budget: None },
+        Self { name: "item-out", work: Work::ItemOut, in_flight: 1, json: false, budget: None },
+        Self { name: "item-in", work: Work::ItemIn, in_flight: 1, json: false, budget: None },
     ];
 
     /// Connects, and makes this number of calls, or sends this number of items.

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 /// The longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server in a separate runtime. `T.who` answers its name, `Log.line` counts.
+/// A server in a separate runtime. `T.who` answers its name, `T.hold` never, `Log.line` counts.
 struct Running {
     name: &'static str,
     address: Address,
@@ -37,6 +37,7 @@ impl Running {
         let count = Arc::clone(&lines);
         let server = Server::builder()
             .method("T.who", move |_: ((),)| async move { name.to_owned() })
+            .method("T.hold", async |_: (String,)| std::future::pending::<()>().await)
             .method("Log.line", move |(_line,): (String,)| {
                 count.fetch_add(1, Ordering::Relaxed);
                 async {}
@@ -379,6 +380,25 @@ impl Discovery for Silent {
     async fn run(self, _publisher: Publisher) {
         std::future::pending::<()>().await;
     }
+}
+
+#[test]
+fn large_calls_that_overlap_outside_of_a_runtime_share_the_connection() {
+    let server = Running::start("a", "tcp@127.0.0.1:0");
+    let channel = Channel::to(server.address.clone()).unwrap();
+    let runtime = two_workers();
+    runtime.block_on(channel.connect()).unwrap();
+    let large = || channel.call::<()>("T.hold", &("x".repeat(300 * 1024),)).into_future();
+    let connections = || channel.overview().endpoints.iter().map(|one| one.connections).sum::<usize>();
+    let mut calls = [large(), large(), large()];
+    for call in &mut calls {
+        assert!(call.now_or_never().is_none());
+    }
+    assert_eq!((channel.metrics().in_flight, connections()), (3, 1));
+    // In a runtime, the next one has another connection dialed.
+    let mut call = large();
+    assert!(runtime.block_on(async { (&mut call).now_or_never() }).is_none());
+    until("there is another connection", || connections() == 2);
 }
 
 #[test]

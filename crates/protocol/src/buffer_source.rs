@@ -22,12 +22,9 @@ pub trait BufferSource {
     /// Releases memory that was unused for some time.
     fn release_idle(&self);
 
-    /// Returns an empty buffer to encode a body in, with room for a small one. Consecutive small bodies share
-    /// one block.
-    fn take_scratch(&self) -> BytesMut;
-
-    /// Takes back the buffer of [`BufferSource::take_scratch`].
-    fn put_scratch(&self, scratch: BytesMut);
+    /// Calls `encode` with a buffer to encode a body in: empty, with room for a small body, and not moved. What `encode` leaves
+    /// of it is for the next one, so that consecutive small bodies share one block.
+    fn with_scratch<T>(&self, encode: impl FnOnce(&mut BytesMut) -> T) -> T;
 }
 
 /// A source that takes every buffer from the allocator.
@@ -43,9 +40,7 @@ impl BufferSource for Unpooled {
 
     fn release_idle(&self) {}
 
-    fn take_scratch(&self) -> BytesMut {
-        BytesMut::new()
+    fn with_scratch<T>(&self, encode: impl FnOnce(&mut BytesMut) -> T) -> T {
+        encode(&mut BytesMut::new())
     }
-
-    fn put_scratch(&self, _scratch: BytesMut) {}
 }

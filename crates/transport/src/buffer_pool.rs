@@ -5,7 +5,7 @@
 //! last such blocks, in use or not, and takes one that has no reader any more for the next large message. A
 //! process without connections may keep some.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,7 +33,7 @@ static BLOCKS: Mutex<Blocks> = Mutex::new(Blocks { blocks: VecDeque::new(), byte
 thread_local! {
     /// Small bodies are cut from one block, which is used again when all that was cut from it has been
     /// dropped, so that most bodies cost no allocation.
-    static SCRATCH: Cell<Option<BytesMut>> = const { Cell::new(None) };
+    static SCRATCH: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
 /// The process's pool of buffers. Every value of this type is a handle to the same pool.
@@ -73,17 +73,28 @@ impl BufferSource for BufferPool {
     }
 
     #[inline]
-    fn take_scratch(&self) -> BytesMut {
-        let mut scratch = SCRATCH.take().unwrap_or_default();
-        if scratch.capacity() < MIN_SCRATCH {
-            scratch.reserve(SCRATCH_BLOCK);
-        }
-        scratch
-    }
-
-    #[inline]
-    fn put_scratch(&self, scratch: BytesMut) {
-        SCRATCH.set(Some(scratch));
+    fn with_scratch<T>(&self, encode: impl FnOnce(&mut BytesMut) -> T) -> T {
+        SCRATCH.with(|scratch| {
+            let (mut shared, mut separate);
+            // One call of `encode`, so that the compiler inlines it.
+            let scratch: &mut BytesMut = match scratch.try_borrow_mut() {
+                Ok(scratch) => {
+                    shared = scratch;
+                    &mut shared
+                }
+                // A user's `Serialize` encodes a value itself.
+                Err(_) => {
+                    separate = BytesMut::new();
+                    &mut separate
+                }
+            };
+            // An encoder that panicked may have left some bytes.
+            scratch.clear();
+            if scratch.capacity() < MIN_SCRATCH {
+                scratch.reserve(SCRATCH_BLOCK);
+            }
+            encode(scratch)
+        })
     }
 }
 
@@ -206,13 +217,41 @@ mod tests {
 
     #[test]
     fn scratch_buffer_is_reused_by_its_thread() {
-        let mut scratch = BufferPool.take_scratch();
-        assert!(scratch.capacity() >= MIN_SCRATCH);
-        scratch.extend_from_slice(b"body");
-        let body = scratch.split().freeze();
-        let next = scratch.as_ptr();
-        BufferPool.put_scratch(scratch);
-        assert_eq!(BufferPool.take_scratch().as_ptr(), next);
-        assert_eq!(&body[..], b"body");
+        let encode = |text: &[u8]| {
+            BufferPool.with_scratch(|scratch| {
+                assert!(scratch.is_empty() && scratch.capacity() >= MIN_SCRATCH);
+                scratch.extend_from_slice(text);
+                (scratch.split().freeze(), scratch.as_ptr())
+            })
+        };
+        let (body, next) = encode(b"body");
+        let (other, _) = encode(b"other");
+        assert_eq!((&body[..], &other[..], other.as_ptr()), (&b"body"[..], &b"other"[..], next));
+    }
+
+    #[test]
+    fn value_that_is_encoded_within_another_has_a_buffer_of_its_own() {
+        let (outer, inner) = BufferPool.with_scratch(|outer| {
+            outer.extend_from_slice(b"out");
+            let inner = BufferPool.with_scratch(|inner| {
+                inner.extend_from_slice(b"inner");
+                inner.split().freeze()
+            });
+            outer.extend_from_slice(b"er");
+            (outer.split().freeze(), inner)
+        });
+        assert_eq!((&outer[..], &inner[..]), (&b"outer"[..], &b"inner"[..]));
+    }
+
+    #[test]
+    fn bytes_of_an_encoder_that_panicked_are_not_sent() {
+        let panicked = std::panic::catch_unwind(|| {
+            BufferPool.with_scratch(|scratch| {
+                scratch.extend_from_slice(b"half of a");
+                panic!("a `Serialize` that panics");
+            })
+        });
+        assert!(panicked.is_err());
+        assert!(BufferPool.with_scratch(|scratch| scratch.is_empty()));
     }
 }

@@ -166,7 +166,7 @@ impl EndpointChoice {
         loop {
             // An endpoint whose connections end at once is dialed with pauses, which are errors here, so the loop ends.
             let (connection, guard) = self.connect(request, core, endpoints, same_endpoint).await?;
-            match guard.backend().pool().try_place(kind) {
+            match guard.backend().pool().try_place(kind, request.body().len()) {
                 Err(SendError::TooManyInFlight) => {}
                 Err(SendError::Closed) => {
                     guard.forget();
@@ -201,7 +201,8 @@ impl EndpointChoice {
     ) -> Result<(Place, InFlightGuard), SendError> {
         let mut full = vec![guard.backend().id()];
         // Those that are dropped in the end give back the places that they were given in the same moment.
-        let mut waits: FuturesUnordered<_> = std::iter::once(wait_at(guard, kind)).collect();
+        let bytes = request.body().len();
+        let mut waits: FuturesUnordered<_> = std::iter::once(wait_at(guard, kind, bytes)).collect();
         let placed = loop {
             let look = async {
                 if !may_move || full.len() >= MAX_FULL {
@@ -228,11 +229,11 @@ impl EndpointChoice {
                 Err(Some(_)) | Ok(None) => continue,
                 Ok(Some((_, guard))) => guard,
             };
-            match found.backend().pool().try_place(kind) {
+            match found.backend().pool().try_place(kind, bytes) {
                 Ok(place) => break Ok((place, found)),
                 Err(_) => {
                     full.push(found.backend().id());
-                    waits.push(wait_at(found, kind));
+                    waits.push(wait_at(found, kind, bytes));
                 }
             }
         };

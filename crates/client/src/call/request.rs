@@ -12,6 +12,8 @@ use farcall_protocol::metadata::{ATTEMPT, CRITICALITY, IDEMPOTENCY_KEY, ONCE};
 use farcall_protocol::{Body, Code, Codec, Criticality, EncodeError, Flags, Metadata};
 use farcall_runtime::time::Instant;
 
+pub(crate) use self::options::BroadcastTarget;
+use self::options::Options;
 use super::inherited_metadata::merge;
 use super::once::{OnceTries, new_key};
 use super::request_error::RequestError;
@@ -47,35 +49,6 @@ pub struct Request {
     /// Set when the call starts.
     deadline: Option<Deadline>,
     options: Option<Box<Options>>,
-    /// The reason why it cannot be sent.
-    error: Option<Box<RequestError>>,
-}
-
-/// The options of a call that are rarely set.
-#[derive(Clone, Default)]
-struct Options {
-    /// The key for balancers such as consistent hashing.
-    key: Option<Box<[u8]>>,
-    retry: Option<RetryPolicy>,
-    wait_for_ready: Option<bool>,
-    broadcast_target: Option<BroadcastTarget>,
-    /// Set to `true` when the request has left the layers.
-    left_layers: Option<Arc<AtomicBool>>,
-    /// The stream of a streaming call.
-    link: Option<Arc<Link>>,
-    /// An endpoint that is called only if there is no other.
-    avoided: Option<Arc<Backend>>,
-    /// The tries of a call that is carried out once; `None` if its tries are not told apart, as in a broadcast.
-    tries: Option<Arc<OnceTries>>,
-}
-
-/// The endpoint of one request of a broadcast, which is tried once.
-#[derive(Clone, Debug)]
-pub(crate) enum BroadcastTarget {
-    /// The channel's only endpoint.
-    Only,
-    /// One of many.
-    Backend(Arc<Backend>),
 }
 
 impl Request {
@@ -88,9 +61,9 @@ impl Request {
         timeout: Option<Duration>,
         inherited: Inherited,
     ) -> Self {
-        let (body, error) = match body {
+        let (body, options) = match body {
             Ok(body) => (body, None),
-            Err(error) => (Body::default(), Some(Box::new(RequestError::Arguments(error)))),
+            Err(error) => (Body::default(), Some(Options::with_error(RequestError::Arguments(error)))),
         };
         Self {
             method,
@@ -103,8 +76,7 @@ impl Request {
             has_own_timeout: false,
             inherited,
             deadline: None,
-            options: None,
-            error,
+            options,
         }
     }
 
@@ -131,9 +103,9 @@ impl Request {
     pub fn set_metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
         let metadata = self.metadata.get_or_insert_default();
         if let Err(error) = metadata.insert(key, value)
-            && !matches!(self.error.as_deref(), Some(RequestError::Metadata(_)))
+            && !matches!(self.options_mut().error, Some(RequestError::Metadata(_)))
         {
-            self.error = Some(Box::new(RequestError::Metadata(error)));
+            self.options_mut().error = Some(RequestError::Metadata(error));
         }
     }
 
@@ -288,7 +260,7 @@ impl Request {
     /// Makes it the request of a streaming call.
     pub(crate) fn set_link(&mut self, link: Arc<Link>) {
         if self.is_once() {
-            self.error.get_or_insert_with(|| Box::new(RequestError::OnceStream));
+            self.options_mut().error.get_or_insert(RequestError::OnceStream);
         }
         self.flags = self.flags.with(Flags::STREAMING);
         self.options_mut().link = Some(link);
@@ -308,7 +280,7 @@ impl Request {
     pub(crate) fn set_body(&mut self, body: Result<Body, EncodeError>) {
         match body {
             Ok(body) => self.body = body,
-            Err(error) => self.error = Some(Box::new(RequestError::Arguments(error))),
+            Err(error) => self.options_mut().error = Some(RequestError::Arguments(error)),
         }
     }
 
@@ -399,16 +371,16 @@ impl Request {
     /// The request cannot be sent to any endpoint.
     #[inline]
     pub(crate) fn start(&mut self) -> Result<(), RpcError> {
-        let is_bare = self.error.is_none() && self.metadata.is_none() && self.inherited.is_empty();
+        let is_bare = self.options.is_none() && self.metadata.is_none() && self.inherited.is_empty();
         if is_bare && self.timeout.is_none() && self.deadline.is_none() {
             return Ok(());
         }
         self.start_described()
     }
 
-    /// Does the same for a request with metadata or a time limit, or one that cannot be sent.
+    /// Does the same for a request with metadata, options or a time limit, or one that cannot be sent.
     fn start_described(&mut self) -> Result<(), RpcError> {
-        if let Some(error) = self.error.take() {
+        if let Some(error) = self.options.as_mut().and_then(|options| options.error.take()) {
             return Err(error.into_rpc_error(&self.method));
         }
         merge(&mut self.inherited, &mut self.metadata);
@@ -496,5 +468,6 @@ impl fmt::Debug for Request {
     }
 }
 
+mod options;
 #[cfg(test)]
 mod tests;

@@ -241,8 +241,9 @@ fn try_send(
     core: &ChannelCore,
     waker: Option<&Waker>,
 ) -> Result<InFlightCall, FastPathMiss> {
+    let bytes = request.body().len();
     let (connection, guard) = match &core.targets {
-        Targets::One(pool) => (pool.ready(), None),
+        Targets::One(pool) => (pool.ready(bytes), None),
         // A hedged call needs a timer.
         Targets::Many(_)
             if request.is_idempotent() && matches!(core.retry_policy(request).mode, RetryMode::Hedge(_)) =>
@@ -252,7 +253,7 @@ fn try_send(
         Targets::Many(endpoints) => {
             let key = request.routing_key(endpoints.key_source(), &core.codec);
             let guard = endpoints.pick(&PickRequest::new(key.as_deref(), &[]));
-            (guard.as_ref().and_then(InFlightGuard::connection), guard)
+            (guard.as_ref().and_then(|guard| guard.connection(bytes)), guard)
         }
     };
     let Some(connection) = connection else { return Err(FastPathMiss::MustWait(guard)) };

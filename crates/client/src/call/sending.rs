@@ -112,14 +112,14 @@ pub(super) async fn place_at(
     loop {
         // Connections that end at once are dialed with pauses, which are errors here, so the loop ends.
         let connection = pool.connection().await?;
-        match pool.try_place(kind) {
+        match pool.try_place(kind, request.body().len()) {
             Err(SendError::TooManyInFlight) => {}
             // It has ended since it was found.
             Err(SendError::Closed) => continue,
             placed => return placed.map_err(|error| unplaced(request, &connection, &error)),
         }
         progress.wait_for_place(request, &connection, pool, kind)?;
-        match pool.place(kind).await {
+        match pool.place(kind, request.body().len()).await {
             Err(SendError::Closed) => progress.lost_connection(request),
             placed => return placed.map_err(|error| unplaced(request, &connection, &error)),
         }
@@ -148,10 +148,11 @@ impl Drop for WaitingCall {
 pub(super) fn wait_at(
     guard: InFlightGuard,
     kind: PlaceKind,
+    bytes: usize,
 ) -> BoxFuture<'static, (Result<Place, SendError>, WaitingCall)> {
     let backend = Arc::clone(guard.backend());
     let waiting = WaitingCall(Some(guard));
-    Box::pin(async move { (backend.pool().place(kind).await, waiting) })
+    Box::pin(async move { (backend.pool().place(kind, bytes).await, waiting) })
 }
 
 /// Creates the error of a call that no connection has a place for.

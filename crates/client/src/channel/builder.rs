@@ -18,7 +18,7 @@ use crate::call::request::Request;
 use crate::call::retry_budget::{Budget, RetryBudget};
 use crate::call::retry_policy::RetryPolicy;
 use crate::connection::options::ConnectionOptions;
-use crate::connection::pool::ConnectionPool;
+use crate::connection::pool::{ConnectionPool, PoolSize};
 use crate::connection::response::Response;
 use crate::endpoints::Endpoints;
 use crate::endpoints::outlier_detection::OutlierDetection;
@@ -51,7 +51,7 @@ pub struct ChannelBuilder {
     source: Option<Source>,
     balancer: Option<Box<dyn Balancer>>,
     options: ConnectionOptions,
-    connections: usize,
+    connections: PoolSize,
     timeout: Option<Duration>,
     retry: RetryPolicy,
     wait_for_ready: bool,
@@ -116,7 +116,16 @@ impl ChannelBuilder {
     /// connection carries many calls at once. More help if one is bound by a core of the server,
     /// and cost as many sockets on both sides.
     pub const fn connections(mut self, connections: usize) -> Self {
-        self.connections = connections;
+        self.connections.usual = connections;
+        self
+    }
+
+    /// Sets the largest number of connections to each endpoint. Default 4, at most 1,024. One connection reads and writes by
+    /// turns, and encrypts on one core. So when all of them carry a request of 256 KiB or more, one more is dialed, which
+    /// takes such requests only, and is closed after 30 s without any. As many as
+    /// [`ChannelBuilder::connections`], or fewer: none.
+    pub const fn max_connections(mut self, connections: usize) -> Self {
+        self.connections.max = connections;
         self
     }
 

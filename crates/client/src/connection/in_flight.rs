@@ -7,8 +7,10 @@
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
-use farcall_protocol::{Execution, Flags, Message, Metadata, Seq, Status};
+use farcall_protocol::{Execution, Flags, Header, Message, Metadata, Seq, Status};
 use farcall_runtime::time::Instant;
+
+use super::request::LARGE_REQUEST;
 
 /// Reasons why a call ended without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +25,20 @@ pub(super) enum ConnectionLoss {
     Stalled,
 }
 
-/// The parts of a reply that its caller needs: half the size of a [`Message`], since it is moved often.
+/// The parts of a reply that its caller needs: much smaller than a [`Message`], since it is moved often.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ReplyParts {
+    pub(super) body: Bytes,
+    /// `None` if the reply is a result and nothing else, as most replies are.
+    pub(super) head: Option<Box<ReplyHead>>,
+}
+
+/// The parts of a reply that most replies have not.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ReplyHead {
     pub(super) error: Option<Box<Status>>,
     pub(super) metadata: Option<Box<Metadata>>,
     pub(super) flags: Flags,
-    pub(super) body: Bytes,
 }
 
 /// The outcome of a call in flight.
@@ -44,6 +53,8 @@ pub(super) struct InFlight {
     taken: usize,
     /// Calls that the server has not finished.
     unanswered: usize,
+    /// The bytes of those of their requests that are large.
+    large_bytes: u64,
     last: u64,
     /// A lower bound of all deadlines.
     earliest: Option<Instant>,
@@ -83,12 +94,12 @@ pub(super) struct Abandoned {
     _waiter: Waiter,
 }
 
-/// The initial number of slots: most connections of a large fleet carry few calls at a time, and a slot takes 112 bytes.
+/// The initial number of slots: most connections of a large fleet carry few calls at a time, and a slot takes 96 bytes.
 const FIRST_SLOTS: usize = 8;
 
 impl InFlight {
     pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), taken: 0, unanswered: 0, last: 0, earliest: None }
+        Self { slots: Vec::new(), taken: 0, unanswered: 0, large_bytes: 0, last: 0, earliest: None }
     }
 
     /// Creates bookkeeping whose numbers continue after `last`.
@@ -135,6 +146,7 @@ impl InFlight {
         self.last = seq.0;
         self.taken += 1;
         self.unanswered += 1;
+        self.large_bytes += large_bytes(span);
         let Some(deadline) = deadline else { return false };
         let earlier = self.earliest.is_none_or(|earliest| deadline < earliest);
         if earlier {
@@ -151,6 +163,11 @@ impl InFlight {
     /// Returns the number of calls that the server has not finished.
     pub(super) const fn unanswered(&self) -> usize {
         self.unanswered
+    }
+
+    /// Returns the bytes of large requests that the server has not answered.
+    pub(super) const fn large_bytes(&self) -> u64 {
+        self.large_bytes
     }
 
     /// Returns a lower bound of all deadlines; `None` if there are none.
@@ -185,13 +202,15 @@ impl InFlight {
     }
 
     /// Completes the call that [`InFlight::find`] found, as [`InFlight::complete`] does.
-    #[inline]
+    // A reply is large to be moved.
+    #[inline(always)]
     pub(super) fn complete_at(&mut self, index: usize, reply: ReplyParts) -> Option<Option<Waker>> {
         let slot = &mut self.slots[index];
         if std::mem::replace(&mut slot.answered, true) {
             return None;
         }
         self.unanswered -= 1;
+        self.large_bytes -= large_bytes(slot.span);
         let waker = slot.complete(Ok(reply));
         self.free_if_done(index);
         Some(waker)
@@ -263,6 +282,7 @@ impl InFlight {
             if let Some(loss) = loss(slot) {
                 slot.answered = true;
                 self.unanswered -= 1;
+                self.large_bytes -= large_bytes(slot.span);
                 ended(slot.complete(Err(loss)));
                 self.free_if_done(index);
             }
@@ -313,23 +333,38 @@ impl InFlight {
     }
 }
 
+/// Returns the bytes of a request at this place in the outgoing stream, if it is large.
+#[inline]
+const fn large_bytes((begin, end): (u64, u64)) -> u64 {
+    let bytes = end - begin;
+    if bytes >= LARGE_REQUEST as u64 { bytes } else { 0 }
+}
+
 impl ReplyParts {
     /// Creates a reply that is a result.
     #[inline]
     pub(super) const fn from_body(body: Bytes) -> Self {
-        Self { error: None, metadata: None, flags: Flags::NONE, body }
+        Self { body, head: None }
     }
 
     /// Takes the parts out of a message.
     #[inline]
     pub(super) fn take_from(message: &mut Message) -> Self {
-        let Message { header, body, .. } = message;
-        Self {
-            error: header.error.take(),
-            metadata: header.metadata.take(),
-            flags: header.flags,
-            body: std::mem::take(body),
-        }
+        let Message { header: Header { error, metadata, flags, .. }, body, .. } = message;
+        let is_result = error.is_none() && metadata.is_none() && *flags == Flags::NONE;
+        let head = (!is_result).then(|| ReplyHead::take_from(error, metadata, *flags));
+        Self { body: std::mem::take(body), head }
+    }
+}
+
+impl ReplyHead {
+    #[cold]
+    fn take_from(
+        error: &mut Option<Box<Status>>,
+        metadata: &mut Option<Box<Metadata>>,
+        flags: Flags,
+    ) -> Box<Self> {
+        Box::new(Self { error: error.take(), metadata: metadata.take(), flags })
     }
 }
 

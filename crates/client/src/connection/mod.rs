@@ -29,6 +29,7 @@ use crate::error::{Phase, RpcError};
 pub(crate) mod backoff;
 pub(crate) mod closing;
 mod driver;
+mod extra_connections;
 pub(crate) mod handle;
 mod handshake;
 mod in_flight;
@@ -244,6 +245,11 @@ impl Connection {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.shared().in_flight()
+    }
+
+    /// Returns the bytes of large requests that the server has not answered.
+    pub(crate) fn large_bytes_in_flight(&self) -> u64 {
+        self.shared().large_bytes_in_flight()
     }
 
     /// Returns `true` if it ended because its runtime was shut down.

@@ -35,6 +35,8 @@ pub struct ConnectionOptions {
     pub(crate) keep_alive: KeepAlive,
     pub(super) observer: OpenObserver,
     pub(super) streams: StreamOptions,
+    /// The time without calls after which the connection closes.
+    pub(super) max_unused: Option<Duration>,
     #[cfg(feature = "tls")]
     tls: Option<TlsClient>,
 }
@@ -74,6 +76,7 @@ impl Default for ConnectionOptions {
                 max_growth: 64 * 1024 * 1024,
                 max_stall: Duration::from_secs(60),
             },
+            max_unused: None,
             #[cfg(feature = "tls")]
             tls: None,
         }

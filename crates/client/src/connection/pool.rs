@@ -14,10 +14,11 @@ use futures::stream::FuturesUnordered;
 
 use super::Connection;
 use super::closing::Closing;
+use super::extra_connections::{ExtraConnections, least_loaded};
 use super::open_progress::OpenProgress;
 use super::options::ConnectionOptions;
 use super::place::{Place, PlaceKind};
-use super::request::SendError;
+use super::request::{LARGE_REQUEST, SendError};
 use super::slot::ConnectionSlot;
 use crate::error::RpcError;
 
@@ -26,6 +27,22 @@ use crate::error::RpcError;
 pub(crate) struct ConnectionPool {
     slots: Box<[ConnectionSlot]>,
     turn: AtomicUsize,
+    extra: ExtraConnections,
+}
+
+/// The number of connections to one endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolSize {
+    /// Those that take turns, at least one.
+    pub(crate) usual: usize,
+    /// All of them, with those for large requests that overlap.
+    pub(crate) max: usize,
+}
+
+impl Default for PoolSize {
+    fn default() -> Self {
+        Self { usual: 1, max: 4 }
+    }
 }
 
 /// The pause after a failed dial of a connection that calls wait for while the others are full.
@@ -35,29 +52,55 @@ const REDIAL_PAUSE: Duration = Duration::from_secs(1);
 const MAX_CONNECTIONS: usize = 1024;
 
 impl ConnectionPool {
-    pub(crate) fn new(endpoint: &Address, options: &Arc<ConnectionOptions>, connections: usize) -> Self {
-        let slots = (0..connections.clamp(1, MAX_CONNECTIONS))
-            .map(|_| ConnectionSlot::new(endpoint.clone(), Arc::clone(options)));
-        Self { slots: slots.collect(), turn: AtomicUsize::new(0) }
+    pub(crate) fn new(endpoint: &Address, options: &Arc<ConnectionOptions>, size: PoolSize) -> Self {
+        let usual = size.usual.clamp(1, MAX_CONNECTIONS);
+        let extra = size.max.min(MAX_CONNECTIONS).saturating_sub(usual);
+        let slots = (0..usual).map(|_| ConnectionSlot::new(endpoint.clone(), Arc::clone(options)));
+        Self {
+            slots: slots.collect(),
+            turn: AtomicUsize::new(0),
+            extra: ExtraConnections::new(endpoint.clone(), Arc::clone(options), extra),
+        }
     }
 
     /// Creates a pool of one connection that was opened elsewhere and cannot be dialed again.
     pub(crate) fn over(connection: Connection) -> Self {
-        Self { slots: Box::new([ConnectionSlot::over(connection)]), turn: AtomicUsize::new(0) }
+        let extra = ExtraConnections::new(connection.endpoint().clone(), Arc::default(), 0);
+        Self { slots: Box::new([ConnectionSlot::over(connection)]), turn: AtomicUsize::new(0), extra }
     }
 
     /// Has the load that the server reports recorded there.
     pub(crate) fn report_load_to(&self, load: &Arc<Load>) {
         self.slots.iter().for_each(|slot| slot.report_load_to(load));
+        self.extra.report_load_to(load);
     }
 
     pub(crate) fn endpoint(&self) -> &Address {
         self.slots[0].endpoint()
     }
 
-    /// Returns the connection whose turn it is, if it takes calls.
-    pub(crate) fn ready(&self) -> Option<Connection> {
+    /// Returns the connection for a request of this many bytes, if there is one that takes calls: that whose turn it is; for a
+    /// large request, the one with the fewest bytes of other large ones.
+    #[inline]
+    pub(crate) fn ready(&self, bytes: usize) -> Option<Connection> {
+        if bytes >= LARGE_REQUEST {
+            return self.ready_for_large();
+        }
         self.next().ready()
+    }
+
+    /// Returns the connection for a large request. If all carry one already, one more is dialed for the next ones: a usual one
+    /// that is missing, or else an extra one.
+    #[cold]
+    fn ready_for_large(&self) -> Option<Connection> {
+        let (connection, bytes) = least_loaded(self.all())?;
+        if bytes > 0 {
+            match self.slots.iter().find(|slot| slot.ready().is_none()) {
+                Some(missing) => missing.dial(),
+                None => self.extra.dial(),
+            }
+        }
+        Some(connection)
     }
 
     /// Returns any connection that takes calls.
@@ -67,12 +110,12 @@ impl ConnectionPool {
 
     /// Returns the number of connections that take calls.
     pub(crate) fn count_ready(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.ready().is_some()).count()
+        self.all().filter(|slot| slot.ready().is_some()).count()
     }
 
     /// Returns the number of calls in flight over all of them.
     pub(crate) fn in_flight(&self) -> usize {
-        self.slots.iter().filter_map(ConnectionSlot::ready).map(|connection| connection.in_flight()).sum()
+        self.all().filter_map(ConnectionSlot::ready).map(|connection| connection.in_flight()).sum()
     }
 
     /// Returns the error of the last dial, if it failed and there is no connection.
@@ -95,12 +138,21 @@ impl ConnectionPool {
         dialed.or_else(|error| self.any_ready().ok_or(error))
     }
 
-    /// Takes a place for a call at the connection with the most of them. Of several, it is the one whose turn it is.
+    /// Takes a place for a call with a request of this many bytes at the connection with the most of them. Of several, it is
+    /// the one whose turn it is. A large request takes one at the connection with the fewest bytes of other large ones, if
+    /// there is one.
     ///
     /// # Errors
     ///
     /// [`SendError::TooManyInFlight`] if there is none at the moment.
-    pub(crate) fn try_place(&self, kind: PlaceKind) -> Result<Place, SendError> {
+    pub(crate) fn try_place(&self, kind: PlaceKind, bytes: usize) -> Result<Place, SendError> {
+        if kind == PlaceKind::Call
+            && bytes >= LARGE_REQUEST
+            && let Some(connection) = self.ready_for_large()
+            && let Ok(place) = kind.try_take(connection.handle())
+        {
+            return Ok(place);
+        }
         // Calls that are not answered keep their order as long as they take the same connection.
         let turn = if kind == PlaceKind::OneWay { 0 } else { self.turn.fetch_add(1, Ordering::Relaxed) };
         let begin = turn % self.slots.len();
@@ -118,14 +170,14 @@ impl ConnectionPool {
         Err(last)
     }
 
-    /// Waits for a place at any of the connections, behind the calls that wait already. Connections that are missing are
+    /// Waits for a place at any of the usual connections, behind the calls that wait already. Connections that are missing are
     /// dialed meanwhile.
     ///
     /// # Errors
     ///
     /// [`SendError::Closed`] if no connection takes calls any more.
-    pub(crate) async fn place(&self, kind: PlaceKind) -> Result<Place, SendError> {
-        match self.try_place(kind) {
+    pub(crate) async fn place(&self, kind: PlaceKind, bytes: usize) -> Result<Place, SendError> {
+        match self.try_place(kind, bytes) {
             Err(SendError::TooManyInFlight) => {}
             other => return other,
         }
@@ -189,16 +241,21 @@ impl ConnectionPool {
     }
 
     pub(crate) fn close(&self) -> Closing {
-        Closing::all(self.slots.iter().filter_map(ConnectionSlot::close).collect())
+        Closing::all(self.all().filter_map(ConnectionSlot::close).collect())
     }
 
     /// Waits until all that was sent over the connections in use is handed to the operating system.
     pub(crate) async fn flush(&self) -> Result<(), RpcError> {
         let mut outcome = Ok(());
-        for slot in &self.slots {
+        for slot in self.all() {
             outcome = outcome.and(slot.flush().await);
         }
         outcome
+    }
+
+    /// Returns the usual connections, then the extra ones.
+    fn all(&self) -> impl Iterator<Item = &ConnectionSlot> {
+        self.slots.iter().chain(self.extra.slots())
     }
 
     fn next(&self) -> &ConnectionSlot {

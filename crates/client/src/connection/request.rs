@@ -11,6 +11,10 @@ use farcall_transport::HumanDuration;
 use crate::deadline::Deadline;
 use crate::error::{Phase, RpcError};
 
+/// The size in bytes from which a request is large. Those below gain nothing by a connection to themselves: one writes and
+/// reads them by turns in less time than it takes to wake another task.
+pub(super) const LARGE_REQUEST: usize = 256 * 1024;
+
 /// A request that is encoded for one connection.
 pub(crate) struct EncodedRequest<'a> {
     method: &'a str,
@@ -116,6 +120,12 @@ impl<'a> EncodedRequest<'a> {
     /// Returns the deadline of the whole call.
     pub(super) const fn deadline(&self) -> Option<Deadline> {
         self.deadline
+    }
+
+    /// Returns the name of the method, if that is all that the header has to say beside the number and the time that is left.
+    #[inline]
+    pub(super) fn only_method(&self) -> Option<&'a str> {
+        (self.metadata.is_none() && self.flags == Flags::NONE).then_some(self.method)
     }
 
     /// Returns the header for the call number `seq`, which tells the server how much time is left.

@@ -9,7 +9,7 @@ use farcall_transport::Address;
 use serde::de::DeserializeOwned;
 
 use super::handle::Handle;
-use super::in_flight::ReplyParts;
+use super::in_flight::{ReplyHead, ReplyParts};
 use crate::error::{CallError, Phase, RpcError};
 
 /// The successful result of a call, still encoded. Layers around a channel's calls see it; see
@@ -38,7 +38,17 @@ impl Response {
     /// The reply is an error, or it cannot be read.
     #[inline]
     pub(super) fn from_reply(reply: ReplyParts, handle: Arc<Handle>) -> Result<Self, RpcError> {
-        let ReplyParts { error, metadata, flags, body } = reply;
+        let ReplyParts { body, head } = reply;
+        match head {
+            None => Ok(Self { handle, body }),
+            Some(head) => Self::from_described(*head, body, handle),
+        }
+    }
+
+    /// Reads a reply that is more than a result.
+    #[inline(never)]
+    fn from_described(head: ReplyHead, body: Bytes, handle: Arc<Handle>) -> Result<Self, RpcError> {
+        let ReplyHead { error, metadata, flags } = head;
         if let Some(metadata) = &metadata {
             handle.shared().read_load(metadata);
         }

@@ -166,6 +166,19 @@ impl Shared {
         self.lock().in_flight.unanswered() + self.streams_in_flight()
     }
 
+    /// Returns the bytes of large requests that the server has not answered.
+    pub(super) fn large_bytes_in_flight(&self) -> u64 {
+        self.lock().in_flight.large_bytes()
+    }
+
+    /// Returns the number of the last call, and the number of calls that the server has not finished.
+    pub(super) fn calls(&self) -> (Seq, usize) {
+        let state = self.lock();
+        let (last, unanswered) = (state.in_flight.last(), state.in_flight.unanswered());
+        drop(state);
+        (last, unanswered + self.streams_in_flight())
+    }
+
     /// Returns the number of streaming calls that the server has not finished.
     pub(super) fn streams_in_flight(&self) -> usize {
         self.streams.get().map_or(0, |streams| streams.unanswered())
@@ -295,6 +308,7 @@ impl Shared {
         self.progress.until_flushed(is_flushed, &self.waker).await
     }
 
+    #[inline]
     fn push_request(
         &self,
         state: &mut State,
@@ -303,6 +317,12 @@ impl Shared {
         timeout_ms: u64,
     ) -> Result<(), SendError> {
         let Negotiated { codec, send_limit, .. } = &self.negotiated;
+        if timeout_ms == 0
+            && let Some(method) = request.only_method()
+            && state.outbox.push_usual(codec, (Kind::Request, seq, method), request.body(), *send_limit)
+        {
+            return Ok(());
+        }
         let header = request.header(seq, timeout_ms);
         state.outbox.push(codec, &header, request.body(), *send_limit).map_err(SendError::TooLarge)
     }

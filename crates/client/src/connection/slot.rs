@@ -155,9 +155,12 @@ impl ConnectionSlot {
         Err(self.shared.unavailable("dialing was given up"))
     }
 
-    /// Starts a dial if there is no connection and the backoff allows it, without waiting for it.
+    /// Starts a dial if there is no connection and the backoff allows it, without waiting for it. Outside of a runtime, where
+    /// calls are made as long as there are connections, it does nothing.
     pub(super) fn dial(&self) {
-        let _ = self.shared.ready_or_dial();
+        if can_spawn() {
+            let _ = self.shared.ready_or_dial();
+        }
     }
 
     /// Returns `true` if the last connection is gone, other than by [`ConnectionSlot::close`] or with its runtime, and
@@ -427,6 +430,12 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns `true` if a task can be started here.
+fn can_spawn() -> bool {
+    // A page has one event loop.
+    cfg!(target_family = "wasm") || tokio::runtime::Handle::try_current().is_ok()
 }
 
 /// Creates the error that calls get until the next dial is due, so that they do not wait for a dead peer.

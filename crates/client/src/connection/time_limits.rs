@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use farcall_protocol::time::later;
-use farcall_protocol::{KeepAliveAction, KeepAliveTimer};
+use farcall_protocol::{KeepAliveAction, KeepAliveTimer, Seq};
 use farcall_runtime::time::Instant;
 use farcall_transport::{HumanDuration, Timer};
 
@@ -23,6 +23,18 @@ pub(super) struct TimeLimits {
     write_stalled: Option<Instant>,
     /// The deadline for the server to close; set once everything was written.
     close_by: Option<Instant>,
+    /// `None` if the connection may be without calls.
+    unused: Option<Unused>,
+}
+
+/// The time since the last call of a connection that is closed after some time without.
+struct Unused {
+    limit: Duration,
+    since: Instant,
+    /// The number of the last call.
+    last: Seq,
+    /// `true` if a call was in flight when this was checked last.
+    was_used: bool,
 }
 
 /// The shortest interval between two expiries of the timer.
@@ -40,6 +52,7 @@ impl TimeLimits {
             write_timeout: options.write_limit(),
             write_stalled: None,
             close_by: None,
+            unused: options.max_unused.map(|limit| Unused::new(limit, now)),
         }
     }
 
@@ -92,7 +105,8 @@ impl TimeLimits {
         self.timer.reset(next.max(now + MIN_TICK));
     }
 
-    /// Returns when the timer has to expire next. Sends a ping if the server has been silent.
+    /// Returns when the timer has to expire next. Sends a ping if the server has been silent, and stops a connection that was
+    /// without calls for too long.
     ///
     /// # Errors
     ///
@@ -112,6 +126,9 @@ impl TimeLimits {
             }
             next = next.min(by);
         }
+        if let Some(unused) = &mut self.unused {
+            next = next.min(unused.check(now, shared));
+        }
         match self.silence.check(now.into_std()) {
             KeepAliveAction::Until(time) => next = next.min(time.into()),
             KeepAliveAction::Ping(time) => {
@@ -121,5 +138,58 @@ impl TimeLimits {
             KeepAliveAction::Dead => return Err("it did not answer a ping".to_owned()),
         }
         Ok(next)
+    }
+}
+
+impl Unused {
+    const fn new(limit: Duration, now: Instant) -> Self {
+        Self { limit, since: now, last: Seq(0), was_used: false }
+    }
+
+    /// Stops the connection if it was without calls for too long. Returns when to look again.
+    fn check(&mut self, now: Instant, shared: &Shared) -> Instant {
+        let (last, in_flight) = shared.calls();
+        let is_used = in_flight > 0;
+        // A call that was in flight has ended since: within the last second, because its reply lets the timer expire then.
+        let was_used = std::mem::replace(&mut self.was_used, is_used);
+        if is_used || was_used || last != self.last {
+            (self.since, self.last) = (now, last);
+        } else if now.saturating_duration_since(self.since) >= self.limit && shared.is_open() {
+            shared.stop(format!("it was not used for {}", HumanDuration(self.limit)));
+        }
+        later(if shared.is_open() { self.since } else { now }, self.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use farcall_protocol::{Body, Codec, Flags, Negotiated};
+    use farcall_transport::Address;
+
+    use super::super::in_flight::ReplyParts;
+    use super::super::request::EncodedRequest;
+    use super::*;
+
+    #[test]
+    fn time_without_calls_begins_when_the_last_call_ends() {
+        let options = ConnectionOptions::default();
+        let address = Address::parse("tcp@10.0.0.3:7001").unwrap();
+        let shared = Shared::new(Negotiated::new(Codec::default()), address, &options);
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut unused = Unused::new(Duration::from_secs(30), begin);
+        let body = Body::default();
+        let request = EncodedRequest::new("A.a", &body, None, Flags::NONE, None, &shared.negotiated).unwrap();
+        let (seq, _) = shared.enqueue(&request, None).unwrap();
+        // The timer expires a second after bytes were read, and when the check says so.
+        assert_eq!(unused.check(at(1), &shared), at(31));
+        assert_eq!(unused.check(at(31), &shared), at(61));
+        shared.complete(&mut vec![(seq, ReplyParts::from_body(Bytes::new()))], &mut Vec::new());
+        assert_eq!(unused.check(at(60), &shared), at(90));
+        assert_eq!(unused.check(at(61), &shared), at(90));
+        assert!(shared.is_open());
+        unused.check(at(90), &shared);
+        assert_eq!(shared.close_reason(), "it was not used for 30 s");
     }
 }

@@ -27,9 +27,9 @@ impl InFlightGuard {
         &self.backend
     }
 
-    /// Returns a connection to the backend, if one takes calls.
-    pub(crate) fn connection(&self) -> Option<Connection> {
-        self.backend.pool().ready()
+    /// Returns a connection to the backend for a request of this many bytes, if one takes calls.
+    pub(crate) fn connection(&self, bytes: usize) -> Option<Connection> {
+        self.backend.pool().ready(bytes)
     }
 
     /// Ends the count of a call that goes elsewhere, as if it had not begun.

@@ -25,6 +25,7 @@ use self::watch::follow;
 use crate::connection::Connection;
 use crate::connection::closing::Closing;
 use crate::connection::options::ConnectionOptions;
+use crate::connection::pool::PoolSize;
 use crate::error::{Phase, RpcError};
 use crate::totals::Totals;
 
@@ -55,7 +56,7 @@ impl Endpoints {
         source: Source,
         balancer: Box<dyn Balancer>,
         options: Arc<ConnectionOptions>,
-        connections: usize,
+        connections: PoolSize,
         outlier_detection: OutlierDetection,
     ) -> Self {
         let shared = Shared::new(source.origin.clone(), balancer, options, connections, outlier_detection);

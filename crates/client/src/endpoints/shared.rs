@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::outlier_detection::OutlierDetection;
 use super::snapshot::{Outlook, Snapshot};
 use crate::connection::options::ConnectionOptions;
+use crate::connection::pool::PoolSize;
 use crate::totals::Totals;
 
 /// The state that a channel's calls and the task of its endpoints share.
@@ -29,7 +30,7 @@ pub(super) struct Shared {
     pub(super) balancer: Box<dyn Balancer>,
     pub(super) key_source: KeySource,
     pub(super) options: Arc<ConnectionOptions>,
-    pub(super) connections: usize,
+    pub(super) connections: PoolSize,
     pub(super) outlier_detection: OutlierDetection,
     pub(super) totals: Arc<Totals>,
     /// The description of the source.
@@ -41,7 +42,7 @@ impl Shared {
         origin: String,
         balancer: Box<dyn Balancer>,
         options: Arc<ConnectionOptions>,
-        connections: usize,
+        connections: PoolSize,
         outlier_detection: OutlierDetection,
     ) -> Self {
         Self {

@@ -173,28 +173,25 @@ impl Codec {
         source: &B,
         value: &T,
     ) -> Result<Body, EncodeError> {
-        // Taken rather than borrowed: a user's `Serialize` may itself encode a value.
-        let mut out = source.take_scratch();
-        let mut segments = Vec::new();
-        let encoded = self.encode_to(value, Writer::segmented(&mut out, source, &mut segments));
-        if segments.capacity() == 0
-            && let Some(small) = SmallBody::take(&mut out)
-        {
-            source.put_scratch(out);
-            // It has nothing to drop, which the compiler does not see.
-            std::mem::forget(segments);
-            return encoded.map(|()| small.into());
-        }
-        let size = out.capacity();
-        let body = out.split().freeze();
-        let leaves_room = size <= MIN_POOLED_BUFFER && body.len() <= out.capacity();
-        // A large body does not share its block, or small bodies after it would keep all of it alive.
-        if body.len() <= MAX_SCRATCH_BODY || leaves_room {
-            source.put_scratch(out);
-        } else {
-            source.recycle(out, size);
-        }
-        encoded.map(|()| assemble(body, segments))
+        source.with_scratch(|out| {
+            let mut segments = Vec::new();
+            let encoded = self.encode_to(value, Writer::segmented(out, source, &mut segments));
+            if segments.capacity() == 0
+                && let Some(small) = SmallBody::take(out)
+            {
+                // It has nothing to drop, which the compiler does not see.
+                std::mem::forget(segments);
+                return encoded.map(|()| small.into());
+            }
+            let size = out.capacity();
+            let body = out.split().freeze();
+            let leaves_room = size <= MIN_POOLED_BUFFER && body.len() <= out.capacity();
+            // A large body does not share its block, or small bodies after it would keep all of it alive.
+            if body.len() > MAX_SCRATCH_BODY && !leaves_room {
+                source.recycle(std::mem::take(out), size);
+            }
+            encoded.map(|()| assemble(body, segments))
+        })
     }
 
     /// Encodes a value of which `most` bytes are expected into `out`, which is empty. Returns the body if it is another one,

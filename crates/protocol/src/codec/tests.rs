@@ -223,17 +223,15 @@ impl BufferSource for CountedScratch {
 
     fn release_idle(&self) {}
 
-    fn take_scratch(&self) -> BytesMut {
-        let scratch = self.scratch.take();
-        if scratch.capacity() > 0 {
-            return scratch;
+    fn with_scratch<T>(&self, encode: impl FnOnce(&mut BytesMut) -> T) -> T {
+        let mut scratch = self.scratch.take();
+        if scratch.capacity() == 0 {
+            self.allocated.set(self.allocated.get() + 1);
+            scratch = BytesMut::with_capacity(MIN_POOLED_BUFFER);
         }
-        self.allocated.set(self.allocated.get() + 1);
-        BytesMut::with_capacity(MIN_POOLED_BUFFER)
-    }
-
-    fn put_scratch(&self, scratch: BytesMut) {
+        let encoded = encode(&mut scratch);
         self.scratch.set(scratch);
+        encoded
     }
 }
 

@@ -48,6 +48,39 @@ pub(crate) fn put_short(
     }
 }
 
+/// Returns `true` if the headers of connections with this codec are in MessagePack.
+#[inline]
+pub(crate) const fn is_msgpack(codec: &Codec) -> bool {
+    match codec {
+        #[cfg(feature = "json")]
+        Codec::Json => false,
+        #[cfg(feature = "msgpack")]
+        _ => true,
+        #[cfg(not(any(feature = "msgpack", feature = "json")))]
+        _ => match *codec {},
+    }
+}
+
+/// Appends a whole message in MessagePack, if its header has a kind, a number and a name, or no name, and both are short.
+/// Returns the length of the message; `None` if nothing was appended.
+#[cfg_attr(
+    not(feature = "msgpack"),
+    expect(unused_variables, reason = "without MessagePack no header is written by position")
+)]
+#[inline]
+pub(crate) fn put_message(
+    kind: Kind,
+    seq: Seq,
+    name: &str,
+    small: &SmallBody,
+    out: &mut BytesMut,
+) -> Option<usize> {
+    #[cfg(feature = "msgpack")]
+    return short::put_message(kind, seq, name.as_bytes(), small, out);
+    #[cfg(not(feature = "msgpack"))]
+    None
+}
+
 /// Appends `header`, encoded for `codec`.
 pub(crate) fn encode(header: &HeaderRef<'_>, codec: &Codec, out: &mut BytesMut) {
     match codec {

@@ -3,10 +3,10 @@
 
 use bytes::BytesMut;
 
-use super::types::{Flags, HeaderRef};
+use super::types::{Flags, HeaderRef, Kind};
 use crate::body::SmallBody;
 use crate::codec::uint;
-use crate::limits::LENGTH_BYTES;
+use crate::limits::{LENGTH_BYTES, Seq};
 
 /// The longest name of a method in a short head, in bytes: its length is one byte.
 const MAX_NAME: usize = 31;
@@ -22,6 +22,68 @@ const ARRAY: u8 = 0x90;
 /// The marker of a string below 32 bytes, with its length in the low bits.
 const STR: u8 = 0xa0;
 const NIL: u8 = 0xc0;
+/// The markers of numbers with one, two and four bytes.
+const U8: u8 = 0xcc;
+const U16: u8 = 0xcd;
+const U32: u8 = 0xce;
+
+/// The room for a message of [`put_message`]: for the largest.
+const MESSAGE_ROOM: usize = LENGTH_BYTES + 2 + 5 + 1 + MAX_NAME + LENGTH_BYTES + SmallBody::MAX;
+
+/// Appends a message whose header has a kind, a number and a name in MessagePack, or no name, with a small body. Returns the
+/// length of the message; `None`, with nothing appended, if the number or the name is a long one.
+// The number is nearly all that varies: with a function for each of its sizes, the compiler knows the other places.
+#[inline]
+pub(super) fn put_message(
+    kind: Kind,
+    seq: Seq,
+    name: &[u8],
+    small: &SmallBody,
+    out: &mut BytesMut,
+) -> Option<usize> {
+    if name.len() > MAX_NAME {
+        return None;
+    }
+    let [.., a, b, c, d] = seq.0.to_be_bytes();
+    match seq.0 {
+        0..=0x7f => put_numbered([d], kind, name, small, out),
+        0x80..=0xff => put_numbered([U8, d], kind, name, small, out),
+        0x100..=0xffff => put_numbered([U16, c, d], kind, name, small, out),
+        0x1_0000..=0xffff_ffff => put_numbered([U32, a, b, c, d], kind, name, small, out),
+        _ => None,
+    }
+}
+
+/// Does so for an encoded number of this size.
+#[inline]
+fn put_numbered<const LEN: usize>(
+    number: [u8; LEN],
+    kind: Kind,
+    name: &[u8],
+    small: &SmallBody,
+    out: &mut BytesMut,
+) -> Option<usize> {
+    let start = out.len();
+    out.extend_from_slice(&[0; MESSAGE_ROOM]);
+    let bytes: &mut [u8; MESSAGE_ROOM] = out[start..].first_chunk_mut()?;
+    let mut at = LENGTH_BYTES + 2 + LEN;
+    bytes[LENGTH_BYTES..at - LEN].copy_from_slice(&[ARRAY | 2, kind as u8]);
+    bytes[at - LEN..at].copy_from_slice(&number);
+    if !name.is_empty() {
+        bytes[LENGTH_BYTES] = ARRAY | 3;
+        bytes[at] = STR | name.len() as u8;
+        copy_short(&mut bytes[at + 1..at + 1 + name.len()], name);
+        at += 1 + name.len();
+    }
+    // Both lengths are below 256.
+    bytes[LENGTH_BYTES - 1] = (at - LENGTH_BYTES) as u8;
+    let body = at + LENGTH_BYTES;
+    bytes[body - 1] = small.len() as u8;
+    bytes[body..body + SmallBody::MAX].copy_from_slice(small.padded());
+    let len = body + small.len();
+    out.truncate(start + len);
+    Some(len)
+}
 
 /// Appends the two lengths of a message with `header` in MessagePack between them, and a small body. Returns the length of the
 /// header; `None`, with nothing appended, if the header is not of the usual form, or over `limit`.
@@ -95,11 +157,16 @@ impl ShortHead<'_> {
     #[inline]
     fn put_name(&mut self, name: &[u8]) {
         self.put([STR | name.len() as u8]);
-        let to = &mut self.bytes[self.len..self.len + name.len()];
-        if !copy_in_two::<16>(to, name) && !copy_in_two::<8>(to, name) {
-            to.copy_from_slice(name);
-        }
+        copy_short(&mut self.bytes[self.len..self.len + name.len()], name);
         self.len += name.len();
+    }
+}
+
+/// Copies a text below 32 bytes to as many bytes.
+#[inline]
+fn copy_short(to: &mut [u8], text: &[u8]) {
+    if !copy_in_two::<16>(to, text) && !copy_in_two::<8>(to, text) {
+        to.copy_from_slice(text);
     }
 }
 
@@ -162,7 +229,7 @@ mod tests {
     #[test]
     fn largest_head_fits() {
         let name = "m".repeat(MAX_NAME);
-        let mut header = HeaderRef::new(crate::Kind::Stop, crate::Seq(u64::MAX));
+        let mut header = HeaderRef::new(Kind::Stop, Seq(u64::MAX));
         (header.service_method, header.timeout_ms) = (&name, u64::MAX);
         header.flags = Flags::from_bits(u64::MAX);
         assert_eq!(written(&header, u32::MAX, MAX_HEAD).unwrap().0.len(), MAX_HEAD);

@@ -159,11 +159,9 @@ impl BufferSource for Larger {
 
     fn release_idle(&self) {}
 
-    fn take_scratch(&self) -> BytesMut {
-        BytesMut::new()
+    fn with_scratch<T>(&self, encode: impl FnOnce(&mut BytesMut) -> T) -> T {
+        encode(&mut BytesMut::new())
     }
-
-    fn put_scratch(&self, _scratch: BytesMut) {}
 }
 
 proptest! {

@@ -26,7 +26,19 @@ impl<'a> EncodedResponse<'a> {
 
     /// Appends the response to call `seq`. A response that the peer would not accept is replaced by
     /// an error that says so.
+    #[inline]
     pub(crate) fn push_to(&self, outbox: &mut Outbox, seq: Seq, negotiated: &Negotiated) {
+        let Response { error, body, metadata, compressed } = self.response;
+        let Negotiated { codec, send_limit, .. } = negotiated;
+        let is_bare = error.is_none() && metadata.is_none() && *compressed != Some(true);
+        if !is_bare || !outbox.push_usual(codec, (Kind::Response, seq, ""), body, *send_limit) {
+            self.push_described(outbox, seq, negotiated);
+        }
+    }
+
+    /// Appends a response of any form.
+    #[inline(never)]
+    fn push_described(&self, outbox: &mut Outbox, seq: Seq, negotiated: &Negotiated) {
         let header = HeaderRef {
             error: self.response.error.as_deref(),
             metadata: self.response.metadata.as_deref(),

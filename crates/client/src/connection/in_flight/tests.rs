@@ -7,7 +7,7 @@ use std::task::Wake;
 use std::time::Duration;
 
 use bytes::Bytes;
-use farcall_protocol::{Flags, Header, Kind};
+use farcall_protocol::{Code, Flags, Header, Kind};
 use proptest::prelude::*;
 
 use super::*;
@@ -33,6 +33,46 @@ fn begin(calls: &mut InFlight) -> Seq {
     let seq = calls.next_seq();
     calls.insert(seq, None, (0, 0), None);
     seq
+}
+
+#[test]
+fn large_requests_count_until_they_are_answered_or_lost() {
+    let large = LARGE_REQUEST as u64;
+    let mut calls = InFlight::new();
+    let mut at = 0;
+    let seqs = [large - 1, large, 3 * large, large + 7].map(|bytes| {
+        let seq = calls.next_seq();
+        calls.insert(seq, None, (at, at + bytes), None);
+        at += bytes;
+        seq
+    });
+    assert_eq!(calls.large_bytes(), 5 * large + 7);
+    assert!(calls.complete(response(seqs[0], 7)).is_some());
+    assert!(calls.complete(response(seqs[1], 7)).is_some());
+    assert_eq!(calls.large_bytes(), 4 * large + 7);
+    // The server still has a call whose caller has gone.
+    assert!(calls.abandon(seqs[2]).cancel);
+    calls.refuse_above(seqs[2], |_| {});
+    assert_eq!(calls.large_bytes(), 3 * large);
+    calls.lose_all(0, |_| {});
+    assert_eq!(calls.large_bytes(), 0);
+}
+
+#[test]
+fn reply_has_a_head_if_it_is_more_than_a_result() {
+    assert_eq!(ReplyParts::from(response(Seq(1), 7)).head, None);
+    let mut flagged = response(Seq(1), 7);
+    flagged.header.flags = Flags::COMPRESSED;
+    let mut described = response(Seq(1), 7);
+    described.header.metadata = Some(Box::default());
+    let mut failed = response(Seq(1), 7);
+    failed.header.error = Some(Box::new(Status::done(Code::Internal, "broken")));
+    for message in [flagged, described, failed] {
+        let Header { error, metadata, flags, .. } = message.header.clone();
+        let reply = ReplyParts::from(message);
+        assert_eq!(reply.body, 7_u64.to_be_bytes()[..]);
+        assert_eq!(reply.head.as_deref(), Some(&ReplyHead { error, metadata, flags }));
+    }
 }
 
 #[derive(Default)]
