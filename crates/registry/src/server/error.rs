@@ -22,6 +22,20 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A newer registry has written the snapshot, which is left as it is.
+    #[error(
+        "the snapshot `{}` has version {version}, and this registry reads versions 1 to {supported}: a newer one has \
+         written it; start that one, or name another file",
+        path.display()
+    )]
+    SnapshotVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version of the snapshot.
+        version: u64,
+        /// The newest version that can be read.
+        supported: u32,
+    },
     /// The snapshot exists and cannot be read, or its directory does not exist. A snapshot that can be read but
     /// is damaged is no error: it is renamed.
     #[error("the snapshot `{}` cannot be used: {error}", path.display())]

@@ -3,5 +3,6 @@
 use super::snapshot_file;
 
 pub(crate) fn snapshot(bytes: &[u8]) -> Result<usize, String> {
-    snapshot_file::parse(bytes).map(|(saved, _)| saved.instances.len())
+    let parsed = snapshot_file::parse(bytes).map_err(|error| format!("{error:?}"));
+    parsed.map(|(saved, _)| saved.instances.len())
 }

@@ -25,16 +25,27 @@ use crate::wire::Timestamp;
 const FORMAT: &str = "farcall-registry-snapshot";
 /// The format's version, incremented when older registries cannot read it. Version 1 has no lines after the document.
 const VERSION: u32 = 2;
+/// The bytes in which format and version stand.
+const MAX_HEADER_BYTES: usize = 256;
 /// The maximum size of a snapshot, in bytes: 100,000 of the largest instances fit, and as much again of changes.
 const MAX_BYTES: u64 = 1 << 30;
 /// The size of the changes, in bytes, up to which a small document is not written again.
 const MIN_CHANGES_BYTES: u64 = 1 << 20;
 
-/// The beginning of the document.
+/// The beginning of the document. What follows in newer versions is not read.
 #[derive(Serialize, Deserialize)]
 struct Header {
     format: String,
-    version: u32,
+    version: u64,
+}
+
+/// The reason why a snapshot cannot be parsed.
+#[derive(Debug)]
+pub(super) enum ParseError {
+    /// Damage. The text names the cause.
+    Damaged(String),
+    /// A version newer than those that can be read.
+    Newer(u64),
 }
 
 /// A part of a document that is being written.
@@ -66,7 +77,8 @@ pub(super) fn check(file: &Path) -> Result<(), OpenError> {
     checked.map_err(|error| OpenError::Snapshot { path: file.to_owned(), error })
 }
 
-/// Reads the snapshot. `None` if there is none, or if it is damaged, in which case it is renamed.
+/// Reads the snapshot. `None` if there is none, or if it is damaged, in which case it is renamed. One of a newer version is
+/// refused, and left as it is: the registry that has written it may be started again.
 pub(super) fn read(file: &Path) -> Result<Option<SavedStore>, OpenError> {
     let refuse = |error| OpenError::Snapshot { path: file.to_owned(), error };
     let bytes = match read_bytes(file) {
@@ -96,7 +108,10 @@ pub(super) fn read(file: &Path) -> Result<Option<SavedStore>, OpenError> {
             // Later changes are lost, so that the lists may be incomplete.
             Ok(Some(SavedStore { warming: true, ..saved }))
         }
-        Err(error) => set_aside(&error, "the registry starts empty").map(|()| None),
+        Err(ParseError::Damaged(error)) => set_aside(&error, "the registry starts empty").map(|()| None),
+        Err(ParseError::Newer(version)) => {
+            Err(OpenError::SnapshotVersion { path: file.to_owned(), version, supported: VERSION })
+        }
     }
 }
 
@@ -118,7 +133,7 @@ pub(super) fn replace(
     let new_lock = SnapshotLock::of_new(&created).or_else(without_locks)?;
     created.set_len(0)?;
     let mut writer = BufWriter::new(created);
-    let (format, version) = (FORMAT.to_owned(), VERSION);
+    let (format, version) = (FORMAT.to_owned(), VERSION.into());
     let begin = serde_json::to_string(&Header { format, version })?;
     let (written_at, kept) =
         (serde_json::to_string(&Timestamp::now())?, serde_json::to_string(&header.expired_overrides)?);
@@ -221,15 +236,33 @@ fn check_regular(metadata: &Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
-/// Parses a snapshot; the error is a message for the log.
-pub(super) fn parse(bytes: &[u8]) -> Result<(SavedStore, Lines), String> {
+/// Parses a snapshot.
+pub(super) fn parse(bytes: &[u8]) -> Result<(SavedStore, Lines), ParseError> {
+    parse_known(bytes).map_err(|error| match newer_version(bytes) {
+        Some(version) => ParseError::Newer(version),
+        None => ParseError::Damaged(error),
+    })
+}
+
+/// Returns the version of a snapshot if it is newer than those that can be read, whatever follows it in the document.
+fn newer_version(bytes: &[u8]) -> Option<u64> {
+    let beginning = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_HEADER_BYTES)]);
+    let fields = beginning.trim_start().strip_prefix('{')?;
+    let (format, rest) = fields.split_once(',')?;
+    let (version, _) = rest.split_once([',', '}'])?;
+    let header: Header = serde_json::from_str(&format!("{{{format},{version}}}")).ok()?;
+    (header.format == FORMAT && header.version > VERSION.into()).then_some(header.version)
+}
+
+/// Parses a snapshot of a known version; the error is a message for the log.
+fn parse_known(bytes: &[u8]) -> Result<(SavedStore, Lines), String> {
     let mut headers = serde_json::Deserializer::from_slice(bytes).into_iter::<Header>();
     let header = headers.next().ok_or("it is empty")?.map_err(|error| parse_error(&error))?;
     let (document, rest) = bytes.split_at(headers.byte_offset());
     if header.format != FORMAT {
         return Err(format!("its format is `{}` instead of `{FORMAT}`", excerpt(&header.format)));
     }
-    if !(1..=VERSION).contains(&header.version) {
+    if !(1..=VERSION.into()).contains(&header.version) {
         return Err(format!(
             "its version is {}, and this registry reads versions 1 to {VERSION}",
             header.version
@@ -276,201 +309,4 @@ fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::snapshot_lines::SavedChange;
-    use super::*;
-    use crate::wire::InstanceName;
-
-    fn instance(port: u16) -> SavedInstance {
-        let instance = format!(
-            r#"{{"registered":{{"service":"A","id":"tcp@10.0.0.1:{port}","addr":"10.0.0.1:{port}"}},
-            "registered_at":"2031-04-05T06:07:08.009Z","last_seen":"2031-04-05T06:07:09.010Z"}}"#
-        );
-        serde_json::from_str(&instance).unwrap()
-    }
-
-    fn saved() -> SavedStore {
-        SavedStore { instances: vec![instance(7001), instance(7002)], ..SavedStore::default() }
-    }
-
-    fn write(file: &Path, saved: &SavedStore) -> Written {
-        let (sender, mut parts) = tokio::sync::mpsc::channel(8);
-        for instance in &saved.instances {
-            sender.try_send(Part::Instances(vec![instance.clone()])).unwrap();
-        }
-        sender.try_send(Part::End).unwrap();
-        replace(file, saved, &mut parts, &mut SnapshotLock::default()).unwrap()
-    }
-
-    fn lines(changes: &[SavedChange]) -> Vec<u8> {
-        let mut lines = Vec::new();
-        changes.iter().for_each(|change| snapshot_lines::push(&mut lines, change));
-        lines
-    }
-
-    fn delete(port: u16) -> SavedChange {
-        let id = format!("tcp@10.0.0.1:{port}");
-        SavedChange::Delete(InstanceName { service: "A".to_owned(), id })
-    }
-
-    fn files(directory: &Path) -> Vec<String> {
-        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
-        names.map(|name| name.into_string().unwrap()).collect()
-    }
-
-    #[test]
-    fn written_snapshot_can_be_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("registry.json");
-        assert_eq!(read(&file).unwrap(), None);
-        for saved in [SavedStore::default(), saved()] {
-            write(&file, &saved);
-            assert_eq!(read(&file).unwrap(), Some(saved));
-        }
-        assert_eq!(files(directory.path()).len(), 1);
-    }
-
-    #[test]
-    fn file_of_version_1_can_be_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("registry.json");
-        let instances = serde_json::to_string(&saved().instances).unwrap();
-        let text = format!(
-            r#"{{"format":"{FORMAT}","version":1,"written_at":"2031-04-05T06:07:08.009Z","warming":false,"instances":{instances},"kept":[]}}"#
-        );
-        for (end, is_read) in [("\n", true), ("\n{\"warming\":true}\n", false)] {
-            fs::write(&file, format!("{text}{end}")).unwrap();
-            assert_eq!(read(&file).unwrap(), is_read.then(saved));
-        }
-    }
-
-    #[test]
-    fn appended_changes_are_applied() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("registry.json");
-        let mut written = write(&file, &saved());
-        let mut changed = instance(7001);
-        changed.stale = true;
-        let first = lines(&[SavedChange::Put(Box::new(changed.clone())), delete(7002)]);
-        assert!(written.append(&file, &first).unwrap());
-        let second = lines(&[SavedChange::Put(Box::new(instance(7003))), SavedChange::Warming(true)]);
-        assert!(written.append(&file, &second).unwrap());
-        let read_back = read(&file).unwrap().unwrap();
-        assert_eq!((read_back.instances, read_back.warming), (vec![changed, instance(7003)], true));
-    }
-
-    #[test]
-    fn another_file_is_not_appended_to() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("registry.json");
-        let mut written = write(&file, &saved());
-        let line = lines(&[delete(7001)]);
-        let content = fs::read(&file).unwrap();
-        fs::rename(&file, directory.path().join("moved")).unwrap();
-        assert!(!written.append(&file, &line).unwrap());
-        fs::write(&file, &content).unwrap();
-        assert!(!written.append(&file, &line).unwrap(), "it has the same content, but is another file");
-        let mut written = write(&file, &saved());
-        fs::write(&file, b"cut").unwrap();
-        assert!(!written.append(&file, &line).unwrap(), "it has another size");
-    }
-
-    #[test]
-    fn snapshot_that_is_cut_anywhere_keeps_whole_changes() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("registry.json");
-        let mut written = write(&file, &saved());
-        let document = fs::read(&file).unwrap().len();
-        written.append(&file, &lines(&[delete(7001), delete(7002)])).unwrap();
-        let whole = fs::read(&file).unwrap();
-        let line = lines(&[delete(7001)]).len();
-        for end in document..=whole.len() {
-            for zeros in [0, 40] {
-                fs::write(&file, [&whole[..end], &vec![0; zeros]].concat()).unwrap();
-                let left = read(&file).unwrap().unwrap();
-                assert_eq!(
-                    (left.instances.len(), left.warming),
-                    (2 - (end - document) / line, false),
-                    "{end}"
-                );
-            }
-        }
-        assert_eq!(files(directory.path()).len(), 1);
-    }
-
-    #[test]
-    fn damage_among_the_changes_keeps_what_stands_before_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("registry.json");
-        let mut written = write(&file, &saved());
-        let changes = lines(&[delete(7001), SavedChange::Warming(false), delete(7002)]);
-        written.append(&file, &changes).unwrap();
-        let damaged =
-            fs::read_to_string(&file).unwrap().replace("{\"warming\":false}", "{\"warm\0ng\":false}");
-        fs::write(&file, &damaged).unwrap();
-        let left = read(&file).unwrap().unwrap();
-        assert_eq!((left.instances, left.warming), (vec![instance(7002)], true));
-        let [renamed] = &*files(directory.path()) else { panic!("one file is left") };
-        assert_eq!(fs::read_to_string(directory.path().join(renamed)).unwrap(), damaged);
-    }
-
-    #[test]
-    fn abandoned_write_leaves_the_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("registry.json");
-        write(&file, &saved());
-        let (sender, mut parts) = tokio::sync::mpsc::channel(8);
-        sender.try_send(Part::Instances(vec![instance(1)])).unwrap();
-        drop(sender);
-        assert!(replace(&file, &SavedStore::default(), &mut parts, &mut SnapshotLock::default()).is_err());
-        assert_eq!(read(&file).unwrap(), Some(saved()));
-    }
-
-    #[test]
-    fn document_is_written_again_when_changes_take_more() {
-        let mut written = Written { identity: (0, 0), document: 100, size: 100 + MIN_CHANGES_BYTES - 1 };
-        assert!(!written.is_full());
-        written.size += 1;
-        assert!(written.is_full());
-        let large = 10 * MIN_CHANGES_BYTES;
-        assert!(!Written { identity: (0, 0), document: large, size: 2 * large - 1 }.is_full());
-        assert!(Written { identity: (0, 0), document: large, size: 2 * large }.is_full());
-    }
-
-    #[test]
-    fn damaged_snapshot_is_renamed() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("registry.json");
-        write(&file, &saved());
-        let whole = fs::read_to_string(&file).unwrap();
-        let damages = [
-            String::new(),
-            "\0\0\0".to_owned(),
-            "{}".to_owned(),
-            whole[..whole.len() / 2].to_owned(),
-            whole.replace(FORMAT, "another"),
-            whole.replace("\"version\":2", "\"version\":3"),
-            whole.replace("10.0.0.1:7001", "0.0.0.0:0"),
-        ];
-        for damaged in damages {
-            assert_ne!(damaged, whole);
-            let directory = tempfile::tempdir().unwrap();
-            let file = directory.path().join("registry.json");
-            fs::write(&file, &damaged).unwrap();
-            assert_eq!(read(&file).unwrap(), None, "{damaged}");
-            let [renamed] = &*files(directory.path()) else { panic!("one file is left") };
-            assert!(renamed.contains("registry.json.damaged-2"));
-            assert_eq!(fs::read_to_string(directory.path().join(renamed)).unwrap(), damaged);
-        }
-    }
-
-    #[test]
-    fn unusable_snapshot_is_an_error_with_its_path() {
-        let directory = tempfile::tempdir().unwrap();
-        for file in [directory.path().to_owned(), directory.path().join("no/where.json"), "/dev/zero".into()]
-        {
-            let error = read(&file).unwrap_err().to_string();
-            assert!(error.contains(file.to_str().unwrap()), "{error}");
-        }
-    }
-}
+mod tests;

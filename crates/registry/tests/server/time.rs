@@ -1,8 +1,10 @@
 //! Expiry, the guard against mass expiry, and warming, in paused time.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use farcall_registry::server::{Registry, RegistryOptions};
+use farcall_registry::wire::Timestamp;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -54,6 +56,39 @@ async fn heartbeats_renew_the_lease_and_return_the_interval() {
         );
     }
     assert_eq!(registry.list("A")[0].rev, 1);
+}
+
+/// Sets the wall clock of this thread to this number of seconds after 1970.
+fn set_wall_clock(seconds: u64) {
+    thread_local!(static SECONDS: Cell<u64> = const { Cell::new(0) });
+    SECONDS.set(seconds);
+    Timestamp::set_clock(|| UNIX_EPOCH + Duration::from_secs(SECONDS.get()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn wall_clock_that_jumps_moves_no_lease() {
+    const NOW: u64 = 2_000_000_000;
+    set_wall_clock(NOW);
+    let registry = running().await;
+    register(&registry, 2);
+    // An hour ahead, ten years back, to the beginning of time, and past the year 9999.
+    for seconds in [NOW + 3600, NOW - 315_360_000, 0, 300_000_000_000, NOW] {
+        set_wall_clock(seconds);
+        // Paused time: less than a lease of 30 s, and more than one in two steps, so that only what is renewed stays.
+        sleep(Duration::from_secs(20)).await;
+        let (status, body, _) = call(&registry, "POST /v1/services/A/instances/0/heartbeat", "").await;
+        assert_eq!((status.as_u16(), &body["ttl_ms"]), (200, &json!(30_000)), "{seconds}");
+        let (_, list, _) = call(&registry, "GET /v1/services/A/instances?include=last_seen", "").await;
+        let seen = list["instances"][0]["last_seen"].as_str().unwrap();
+        assert!(humantime_of(seen) <= UNIX_EPOCH + Duration::from_secs(seconds), "{seconds}: {seen}");
+        assert_eq!(call(&registry, "GET /v1/status", "").await.0.as_u16(), 200, "{seconds}");
+    }
+    assert_eq!(states(&registry), [("0".to_owned(), "up".to_owned())], "the other one has expired");
+}
+
+/// Parses a time of the interface.
+fn humantime_of(text: &str) -> SystemTime {
+    serde_json::from_value::<Timestamp>(json!(text)).unwrap().into()
 }
 
 #[tokio::test(start_paused = true)]
