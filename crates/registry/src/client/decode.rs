@@ -23,6 +23,9 @@ pub(super) const MAX_INSTANCES: usize = 100_000;
 /// The maximum length of an epoch, in bytes: it is sent back in a URL.
 const MAX_EPOCH: usize = 128;
 
+/// The bytes of a list in which one of its fields begins.
+const MAX_LIST_BEGINNING: usize = 1024;
+
 /// A list of instances, by id.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct InstanceList {
@@ -80,6 +83,14 @@ pub(super) fn full_list(body: &[u8], service: &str) -> Result<InstanceList, Stri
     let endpoints =
         envelope.body.instances.into_iter().map(|listed| listed.check(service)).collect::<Result<_, _>>()?;
     Ok(InstanceList { epoch: Some(epoch), rev: Some(rev), warming: envelope.warming, endpoints })
+}
+
+/// Returns `true` if a body begins like a list of the full interface, whether the rest is well-formed or not.
+pub(super) fn is_full_list(body: &[u8]) -> bool {
+    let body = body.trim_ascii_start();
+    let beginning = &body[..body.len().min(MAX_LIST_BEGINNING)];
+    let has = |name: &[u8]| beginning.windows(name.len()).any(|window| window == name);
+    beginning.starts_with(b"{") && (has(b"\"epoch\"") || has(b"\"instances\""))
 }
 
 /// Decodes a list of the simple interface: an array of addresses.

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dialed_http::DialedError;
-use super::http_client;
+use super::http_client::{self, HttpClient};
 use super::options::ClientOptions;
 use super::request_error::{RequestError, RequestErrorKind, label};
 use super::response::FullResponse;
@@ -29,7 +29,7 @@ pub(super) const MAX_SMALL_BODY: usize = 64 * 1024;
 pub(super) struct Http {
     pub(super) options: ClientOptions,
     /// Created by the first request: reading the system's certificates takes a while, and may fail.
-    client: OnceCell<Client>,
+    client: OnceCell<HttpClient>,
 }
 
 impl Http {
@@ -57,7 +57,7 @@ impl Http {
             // The status suffices; the body may add a message.
             self.read(&label, response, MAX_SMALL_BODY).await.unwrap_or_default()
         };
-        Ok(FullResponse { status, headers, body })
+        Ok(FullResponse { status, headers, body, proxy: self.answering_proxy() })
     }
 
     /// Sends a request; returns when the response has begun.
@@ -79,6 +79,7 @@ impl Http {
                 })
                 .await
                 .map_err(failed)?;
+            let HttpClient { client, proxy } = client;
             let mut request = complete(client.request(method, url));
             if let Some(token) = token::header(&self.options.token).await.map_err(failed)? {
                 request = request.header(AUTHORIZATION, token);
@@ -92,11 +93,19 @@ impl Http {
                     DialedError::Exchange(error) => RequestError::new(label, error),
                 });
             }
-            send(client, request).await.map_err(|error| RequestError::of_transport(label, error))
+            send(client, request)
+                .await
+                .map_err(|error| RequestError::of_transport_through(label, error, proxy.as_deref()))
         };
         timeout(limit, begin).await.unwrap_or_else(|_| {
             Err(RequestError::new(label, format_args!("no answer within {}", HumanDuration(limit))))
         })
+    }
+
+    /// Returns the proxy that may have answered a request. One that tunnels TLS cannot.
+    fn answering_proxy(&self) -> Option<String> {
+        let is_asked = self.options.dialed.is_none() && self.options.urls.simple().scheme() == "http";
+        is_asked.then(|| self.client.get()?.proxy.clone()).flatten()
     }
 
     /// Returns the error for a response with an unexpected status, whose body was not read yet.
@@ -104,7 +113,7 @@ impl Http {
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         // The status suffices; the body may add a message.
         let body = self.read(label, response, MAX_SMALL_BODY).await.unwrap_or_default();
-        RequestError::of_status(label, &FullResponse { status, headers, body })
+        RequestError::of_status(label, &FullResponse { status, headers, body, proxy: self.answering_proxy() })
     }
 
     /// Reads the body; fails if it is too long or too slow.

@@ -3,11 +3,21 @@
 use std::time::Duration;
 
 use farcall_tls::{Pem, TlsError, add_roots, add_system_roots, client_config};
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use rustls::RootCertStore;
+use tokio::task::spawn_blocking;
 
 const USER_AGENT: &str = concat!("farcall-registry/", env!("CARGO_PKG_VERSION"));
+
+/// An HTTP client, and the forward proxy that it uses.
+#[derive(Debug)]
+pub(super) struct HttpClient {
+    pub(super) client: Client,
+    /// The proxy's scheme and authority, without credentials; `None` if the registry is asked directly.
+    pub(super) proxy: Option<String>,
+}
 
 /// Parses the certificates of a PEM file, at least one.
 pub(super) fn parse_roots(pem: &[u8]) -> Result<Pem, TlsError> {
@@ -24,12 +34,12 @@ pub(super) async fn client(
     url: &Url,
     extra_roots: &[Pem],
     connect_limit: Duration,
-) -> Result<Client, String> {
+) -> Result<HttpClient, String> {
     let mut roots = RootCertStore::empty();
     if url.scheme() == "https" {
         let extra_roots = extra_roots.to_vec();
         // It reads hundreds of files.
-        roots = tokio::task::spawn_blocking(move || trusted_roots(&extra_roots))
+        roots = spawn_blocking(move || trusted_roots(&extra_roots))
             .await
             .map_err(|error| format!("the system's certificates: {error}"))?
             .map_err(|error| error.to_string())?;
@@ -43,10 +53,24 @@ pub(super) async fn client(
         // such connection.
         .pool_max_idle_per_host(1)
         .connect_timeout(connect_limit);
-    if is_loopback(url) {
+    let proxy = if is_loopback(url) {
         builder = builder.no_proxy();
-    }
-    builder.build().map_err(|error| error.to_string())
+        None
+    } else {
+        // As the client finds it.
+        proxy_for(&Matcher::from_system(), url)
+    };
+    let client = builder.build().map_err(|error| error.to_string())?;
+    Ok(HttpClient { client, proxy })
+}
+
+/// Returns the proxy that is used for a URL, as it is told in messages.
+fn proxy_for(proxies: &Matcher, url: &Url) -> Option<String> {
+    let proxy = proxies.intercept(&url.as_str().parse().ok()?)?;
+    let uri = proxy.uri();
+    let authority = uri.authority()?.as_str();
+    let address = authority.rsplit_once('@').map_or(authority, |(_credentials, address)| address);
+    Some(format!("{}://{address}", uri.scheme_str()?))
 }
 
 fn trusted_roots(extra: &[Pem]) -> Result<RootCertStore, TlsError> {
@@ -77,6 +101,19 @@ mod tests {
         {
             assert!(matches!(parse_roots(pem), Err(TlsError::Pem { .. })));
         }
+    }
+
+    #[test]
+    fn proxy_is_told_without_its_password() {
+        let proxies = Matcher::builder()
+            .http("http://user:secret@proxy:3128")
+            .https("https://safe:3129")
+            .no("inside.example")
+            .build();
+        let proxy = |url: &str| proxy_for(&proxies, &Url::parse(url).unwrap());
+        assert_eq!(proxy("http://registry.example:7100/a").unwrap(), "http://proxy:3128");
+        assert_eq!(proxy("https://registry.example").unwrap(), "https://safe:3129");
+        assert_eq!(proxy("http://inside.example"), None);
     }
 
     #[test]

@@ -81,10 +81,11 @@ impl<'s, 'a> Poller<'s, 'a> {
             return Err(RequestError::of_status(&label, &response));
         }
         let (body, service) = (response.body, self.source.service.clone());
+        let is_full = decode::is_full_list(&body);
         let decoding = aside(body.len(), move || decode::full_list(&body, &service));
         let list = decoding.await.map_err(|error| {
             // Registries with the simple interface only may answer any path with their list, or with a page.
-            let kind = if self.state.has_full_interface {
+            let kind = if self.state.has_full_interface || is_full {
                 RequestErrorKind::Other
             } else {
                 RequestErrorKind::NoRoute

@@ -355,7 +355,9 @@ fn failed(error: &RequestError) -> RegistrarError {
 
 fn registrar_error_kind(error: &RequestError) -> RegistrarErrorKind {
     match error.kind {
-        RequestErrorKind::Unreachable | RequestErrorKind::Busy => RegistrarErrorKind::Unavailable,
+        RequestErrorKind::Unreachable | RequestErrorKind::Busy | RequestErrorKind::Proxy => {
+            RegistrarErrorKind::Unavailable
+        }
         RequestErrorKind::NoRoute => RegistrarErrorKind::Rejected,
         RequestErrorKind::Other => RegistrarErrorKind::Other,
     }

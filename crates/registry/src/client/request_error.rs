@@ -39,6 +39,8 @@ pub(super) enum RequestErrorKind {
     Busy,
     /// No connection could be made.
     Unreachable,
+    /// A proxy refuses to ask the registry.
+    Proxy,
     /// Any other failure.
     Other,
 }
@@ -64,8 +66,12 @@ impl RequestError {
     pub(super) fn of_status(label: &str, response: &FullResponse) -> Self {
         let status = response.status;
         let mut message = format!("answered {status}");
+        // A registry says why; a page of a proxy is not JSON.
+        let mut proxy = None;
         if let Ok(wire::ErrorBody { error }) = serde_json::from_slice(&response.body) {
             message.push_str(&format!(": {}", excerpt(&error)));
+        } else {
+            proxy = response.proxy.as_deref();
         }
         if status.is_redirection()
             && let Some(location) = response.headers.get(LOCATION)
@@ -74,13 +80,35 @@ impl RequestError {
             message.push_str(&format!(", a redirect to {location}, which is not followed"));
         }
         let kind = match status {
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => RequestErrorKind::Proxy,
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
                 RequestErrorKind::NoRoute
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => RequestErrorKind::Busy,
+            _ if proxy.is_some() => RequestErrorKind::Proxy,
             _ => RequestErrorKind::Other,
         };
+        match proxy {
+            _ if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                let proxy = response.proxy.as_deref().unwrap_or("on the way");
+                message.push_str(&format!(", which is the answer of a proxy: {proxy}"));
+            }
+            Some(proxy) => {
+                message.push_str(&format!(", which may be the answer of the proxy {proxy}"));
+            }
+            None => {}
+        }
         Self::new(label, message).with_kind(kind)
+    }
+
+    /// Creates the error for a failure of the HTTP client to send a request, which it does through `proxy`.
+    pub(super) fn of_transport_through(label: &str, error: reqwest::Error, proxy: Option<&str>) -> Self {
+        let is_connect = error.is_connect();
+        let mut failed = Self::of_transport(label, error);
+        if let Some(proxy) = proxy.filter(|_| is_connect) {
+            failed.message.push_str(&format!(" (through the proxy {proxy})"));
+        }
+        failed
     }
 
     /// Creates the error for a failure of the HTTP client.
@@ -136,6 +164,36 @@ mod tests {
 
     use super::*;
     use crate::client::{AdminError, SettingsError, UrlError};
+
+    fn answered(status: StatusCode, body: &str, proxy: Option<&str>) -> RequestError {
+        let (headers, proxy) = (reqwest::header::HeaderMap::new(), proxy.map(str::to_owned));
+        let response = FullResponse { status, headers, body: body.as_bytes().to_vec(), proxy };
+        RequestError::of_status("GET http://a", &response)
+    }
+
+    #[test]
+    fn refusal_of_a_proxy_is_not_told_as_that_of_the_registry() {
+        let (proxy, page) = (Some("http://proxy:3128"), "<html>Forbidden</html>");
+        let error = answered(StatusCode::FORBIDDEN, page, proxy);
+        assert_eq!(error.kind, RequestErrorKind::Proxy);
+        assert!(
+            error
+                .to_string()
+                .ends_with("403 Forbidden, which may be the answer of the proxy http://proxy:3128")
+        );
+        // Only a proxy answers so, whether it is known or not.
+        for proxy in [proxy, None] {
+            let error = answered(StatusCode::PROXY_AUTHENTICATION_REQUIRED, page, proxy);
+            assert_eq!(error.kind, RequestErrorKind::Proxy);
+            let named = format!("which is the answer of a proxy: {}", proxy.unwrap_or("on the way"));
+            assert!(error.to_string().ends_with(&named), "{error}");
+        }
+        let error = answered(StatusCode::FORBIDDEN, r#"{"error":"the token is unknown"}"#, proxy);
+        assert_eq!(error.kind, RequestErrorKind::Other);
+        assert!(error.to_string().ends_with("403 Forbidden: the token is unknown"), "{error}");
+        let error = answered(StatusCode::FORBIDDEN, page, None);
+        assert_eq!((error.kind, error.to_string().contains("proxy")), (RequestErrorKind::Other, false));
+    }
 
     #[test]
     fn chain_of_an_error_has_each_fact_once() {

@@ -9,6 +9,8 @@ pub(super) struct FullResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
+    /// The forward proxy that may have answered in place of the registry, if one was asked.
+    pub(super) proxy: Option<String>,
 }
 
 /// Returns `true` if `Content-Type` is `expected`, with or without parameters.

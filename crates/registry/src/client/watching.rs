@@ -7,7 +7,7 @@ use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 
-use super::decode::{self, MAX_LIST_BYTES};
+use super::decode::{self, MAX_LIST_BYTES, Position};
 use super::http::BODY_TIMEOUT_FACTOR;
 use super::list_state::ListState;
 use super::request_error::{RequestError, label};
@@ -53,11 +53,13 @@ struct SnapshotDeadline {
 pub(super) struct Watch<'s, 'a> {
     source: &'a Source,
     state: &'s mut ListState<'a>,
+    /// The position of the last event.
+    last: Option<Position>,
 }
 
 impl<'s, 'a> Watch<'s, 'a> {
     pub(super) fn new(source: &'a Source, state: &'s mut ListState<'a>) -> Self {
-        Self { source, state }
+        Self { source, state, last: None }
     }
 
     /// Watches until the watch ends.
@@ -156,13 +158,23 @@ impl<'s, 'a> Watch<'s, 'a> {
                 let service = service.clone();
                 let list = aside(data.len(), move || decode::full_list(data.as_bytes(), &service)).await?;
                 self.state.replace(list).await;
+                let position = self.state.view.position();
+                self.last = position.map(|(epoch, rev)| Position { epoch: epoch.to_owned(), rev });
                 self.state.has_full_interface = true;
                 Ok(WatchUpdate { changed: true, complete: true, lost: false })
             }
             event::PUT | event::DELETE => {
                 let decode = if name == event::PUT { decode::put } else { decode::delete };
                 let (at, change) = decode(data.as_bytes(), service)?;
+                // Changes that a resumed watch repeats are ignored. But if a registry has lost its place, all of them would be.
+                if let Some(last) = &self.last
+                    && last.epoch == at.epoch
+                    && last.rev > at.rev
+                {
+                    return Err(format!("the revision went back from {} to {}", last.rev, at.rev));
+                }
                 self.state.view.apply(&at, change)?;
+                self.last = Some(at);
                 Ok(WatchUpdate { changed: true, ..update })
             }
             event::RESYNC => {

@@ -54,6 +54,25 @@ async fn registry_that_does_not_wait_is_polled_at_intervals() {
 }
 
 #[tokio::test]
+async fn malformed_list_is_told_as_that_of_the_full_interface_from_the_first_on() {
+    let whole = list("e", 7, &[1]);
+    for (malformed, reason) in [
+        (whole.replace("10.0.0.1", "0.0.0.0"), "instance `i1`: addr"),
+        (whole.replace("\"rev\":7,", ""), "missing field `rev`"),
+        (whole[..whole.len() / 2].to_owned(), "the answer ends early"),
+    ] {
+        let fake = FakeRegistry::new(
+            move |request| if request.is("GET", LIST) { json(&malformed) } else { not_found() },
+        )
+        .await;
+        let mut running = RunningDiscovery::of(discovery(&fake.url()));
+        let failure = running.wait_for_failure(reason).await;
+        assert!(failure.contains(LIST), "{failure}");
+        assert!(fake.requests().iter().all(|request| !request.is("GET", "/registry")));
+    }
+}
+
+#[tokio::test]
 async fn busy_registry_is_asked_for_lists_without_waiting() {
     let rev = Arc::new(AtomicU64::new(1));
     let current = Arc::clone(&rev);
@@ -231,4 +250,50 @@ async fn requests_carry_the_token_and_end_with_the_discovery() {
     until("a long poll", || fake.open_connections() == 1).await;
     drop(with);
     until("no connection is left", || fake.open_connections() == 0).await;
+}
+
+#[tokio::test]
+async fn token_file_in_any_state_is_a_failure_until_it_is_whole_again() {
+    let fake = FakeRegistry::new(|request| {
+        if request.header("authorization") != Some("Bearer read-me") {
+            return answer("401 Unauthorized", "", r#"{"error":"no token"}"#);
+        }
+        match (request.is("GET", LIST), request.target.contains("rev=1")) {
+            (true, false) => json(&list("e", 1, &[1])),
+            (true, true) => answer("304 Not Modified", "", ""),
+            _ => not_found(),
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "read-me\n").unwrap();
+    let mut running = RunningDiscovery::of(discovery(&fake.url()).token_file(&file));
+    running.wait_for_ports(&[1]).await;
+    let states: [(&[u8], &str); 6] = [
+        (b"", "has a token that is empty"),
+        (b"\nread-me\n", "has a token that is empty"),
+        // Half of it was written: the registry refuses what came.
+        (b"read", "answered 401 Unauthorized: no token"),
+        (b"read\0me", "has a token that has a control character at position 5"),
+        (b"read\xffme", "has a token that has a character that is not UTF-8 at position 5"),
+        (&[b'x'; 100_000], "the token file"),
+    ];
+    for (content, reason) in states {
+        // In place, as an editor or a full disk may leave it.
+        std::fs::write(&file, content).unwrap();
+        running.wait_for_failure(reason).await;
+        assert_eq!(running.ports(), [1], "the list stays");
+        std::fs::write(&file, "read-me\n").unwrap();
+        running.wait_for_ports(&[1]).await;
+    }
+    std::fs::remove_file(&file).unwrap();
+    running.wait_for_failure("the token file").await;
+    std::fs::create_dir(&file).unwrap();
+    running.wait_for_failure("is not a regular file").await;
+    std::fs::remove_dir(&file).unwrap();
+    // Replaced by renaming, through a link.
+    std::fs::write(folder.path().join("next"), "read-me").unwrap();
+    std::os::unix::fs::symlink("next", &file).unwrap();
+    running.wait_for_ports(&[1]).await;
 }

@@ -157,6 +157,7 @@ async fn malformed_event_is_reported_and_leaves_the_list_unchanged() {
         (put("tcp@0.0.0.0:1"), "event `put`: instance `i7`: addr `tcp@0.0.0.0:1`"),
         (put("tcp@10.0.0.1:8").replace("\"epoch\":\"e\"", "\"epoch\":\"f\""), "a change of another epoch"),
         (put("tcp@10.0.0.1:8").replace("\"service\":\"S\"", "\"service\":\"T\""), "another service, `T`"),
+        (put("tcp@10.0.0.1:8").replace("\"rev\":6", "\"rev\":4"), "the revision went back from 5 to 4"),
         ("event: snapshot\ndata: {}\n\n".to_owned(), "event `snapshot`: the answer is not"),
     ] {
         let (first, first_feed) = Events::new();

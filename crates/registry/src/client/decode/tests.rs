@@ -16,7 +16,8 @@ fn decode_simple(body: &str, headers: &[(&'static str, &'static str)]) -> Result
         .iter()
         .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
         .collect();
-    simple_list(&FullResponse { status: StatusCode::OK, headers, body: body.as_bytes().to_vec() })
+    let body = body.as_bytes().to_vec();
+    simple_list(&FullResponse { status: StatusCode::OK, headers, body, proxy: None })
 }
 
 #[test]
