@@ -131,6 +131,11 @@ impl BodyLimits {
         }
     }
 
+    /// Discards a part of what a handler does not take of a body of `peer`.
+    pub(super) async fn discard_rest(&self, body: &mut Body, peer: PeerKey) {
+        self.discards.discard(body, peer).await;
+    }
+
     /// Discards a part of a refused body of `peer` while the response is sent: the client may wait for that before its end.
     pub(super) fn discard_meanwhile(&self, mut body: Body, peer: PeerKey) {
         let discards = self.discards.clone();
@@ -210,17 +215,6 @@ pub(super) fn content_encoding(headers: &HeaderMap) -> Option<String> {
 pub(super) async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
     frame.map(|frame| frame.into_data().ok()).transpose()
-}
-
-/// Discards what a handler does not take of a body.
-pub(super) async fn discard_bytes(body: &mut Body) {
-    let mut discarded = 0;
-    while let Some(Ok(data)) = next(body).await {
-        discarded += data.len();
-        if discarded > MAX_DISCARDED {
-            return;
-        }
-    }
 }
 
 /// Checks that a body is JSON or empty. Its types are left to the method.

@@ -9,7 +9,7 @@ use farcall_web::HeldBytes;
 use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{BodyLimits, Received, discard_bytes, next};
+use super::body::{BodyLimits, Received, next};
 use super::failure::Failure;
 
 /// The lines of a body.
@@ -93,13 +93,13 @@ impl BodyLines {
         self.taken
     }
 
-    /// Discards what is left, up to a limit, so that the client reads the response.
+    /// Discards what is left, up to limits of size and time, so that the client reads the response.
     pub(super) async fn discard(mut self) {
         self.buffer = BytesMut::new();
         // Less is always held.
         let _ = self.held.resize(0);
         if !self.ended {
-            discard_bytes(&mut self.body).await;
+            self.limits.discard_rest(&mut self.body, self.peer).await;
         }
     }
 
@@ -164,6 +164,7 @@ fn check_line(line: &[u8], number: u64, what: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::time::Duration;
 
     use farcall_server::Server;
     use farcall_transport::PeerAddress;
@@ -232,6 +233,26 @@ mod tests {
         assert!(lines.next(60 * KIB).now_or_never().is_none(), "the line has no end yet");
         // A buffer of 64 KiB, for 40 KiB that have come in two pieces.
         assert!(has_room(36) && !has_room(37));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rest_that_never_ends_is_discarded_for_a_while_and_of_one_body_of_a_peer() {
+        let limits = limits(64);
+        let endless = || {
+            let pieces = stream::iter([Ok::<_, Infallible>("1\n")]).chain(stream::pending());
+            BodyLines::new(Body::from_stream(pieces), limits.clone(), PeerAddress::Memory.key())
+        };
+        let began = Instant::now();
+        tokio::join!(
+            async {
+                endless().discard().await;
+                assert_eq!(began.elapsed(), Duration::from_secs(2));
+            },
+            async {
+                endless().discard().await;
+                assert_eq!(began.elapsed(), Duration::ZERO);
+            }
+        );
     }
 
     #[test]
