@@ -57,11 +57,7 @@ impl KubernetesOptions {
     ///
     /// The process runs in no pod, or the pod has no service account (`automountServiceAccountToken: false`).
     pub fn in_cluster() -> Result<Self, KubernetesOptionsError> {
-        let variable = |variable| {
-            let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
-            value.ok_or(KubernetesOptionsError::NotInCluster { variable })
-        };
-        let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
+        let (host, port) = api_server(|variable| std::env::var(variable).ok())?;
         Self::in_pod(&host, &port, SERVICE_ACCOUNT)
     }
 
@@ -176,9 +172,43 @@ fn parse_url(text: &str) -> Result<Url, KubernetesOptionsError> {
     http::parse_url(text, "").map_err(|UrlFault { url, reason }| KubernetesOptionsError::Url { url, reason })
 }
 
+/// Returns the host and the port of the API server that the environment of a pod names.
+fn api_server(
+    variable: impl Fn(&'static str) -> Option<String>,
+) -> Result<(String, String), KubernetesOptionsError> {
+    let value = |name| {
+        let value = variable(name).filter(|value| !value.is_empty());
+        value.ok_or(KubernetesOptionsError::NotInCluster { variable: name })
+    };
+    Ok((value("KUBERNETES_SERVICE_HOST")?, value("KUBERNETES_SERVICE_PORT")?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn empty_variable_of_a_pod_is_missing() {
+        let of = |host: Option<&'static str>, port: Option<&'static str>| {
+            api_server(move |name| {
+                let value = if name == "KUBERNETES_SERVICE_HOST" { host } else { port };
+                value.map(str::to_owned)
+            })
+        };
+        let there = ("10.96.0.1".to_owned(), "443".to_owned());
+        assert_eq!(of(Some("10.96.0.1"), Some("443")).unwrap(), there);
+        for (host, port, missing) in [
+            (None, Some("443"), "KUBERNETES_SERVICE_HOST"),
+            (Some(""), Some("443"), "KUBERNETES_SERVICE_HOST"),
+            (Some("10.96.0.1"), None, "KUBERNETES_SERVICE_PORT"),
+            (Some("10.96.0.1"), Some(""), "KUBERNETES_SERVICE_PORT"),
+        ] {
+            let error = of(host, port).unwrap_err();
+            let is_named =
+                matches!(error, KubernetesOptionsError::NotInCluster { variable } if variable == missing);
+            assert!(is_named, "{error}");
+        }
+    }
 
     #[test]
     fn pod_has_its_options_in_its_environment_and_files() {

@@ -77,4 +77,41 @@ mod tests {
             assert_told_once(&RegistrarError::from(error));
         }
     }
+
+    #[test]
+    fn errors_have_the_kind_that_registrars_act_on_and_say_what_to_do() {
+        let servers = || "a:2181".to_owned();
+        let request = |error| CallError::Request { servers: servers(), path: "/p/Arith".to_owned(), error };
+        let connect = |error| CallError::Connect { servers: servers(), error };
+        for (error, kind, advice) in [
+            (request(Error::NoAuth), RegistrarErrorKind::Rejected, "; the node belongs to another user"),
+            (request(Error::AuthFailed), RegistrarErrorKind::Rejected, ""),
+            (request(Error::QuotaExceeded), RegistrarErrorKind::Rejected, ""),
+            (
+                request(Error::Unimplemented),
+                RegistrarErrorKind::Unavailable,
+                "; ZooKeeper 3.6 or later is needed",
+            ),
+            (request(Error::ConnectionLoss), RegistrarErrorKind::Unavailable, ""),
+            (connect(Error::AuthFailed), RegistrarErrorKind::Rejected, ""),
+            (connect(Error::ConnectionLoss), RegistrarErrorKind::Unavailable, ""),
+            (
+                CallError::Timeout { servers: servers(), limit: Duration::from_secs(5) },
+                RegistrarErrorKind::Timeout,
+                "no answer within 5 s",
+            ),
+            (CallError::Disconnected { servers: servers() }, RegistrarErrorKind::Unavailable, ""),
+            (CallError::SessionLost { servers: servers() }, RegistrarErrorKind::Unavailable, ""),
+            (
+                CallError::TooMany { servers: servers(), limit: 7 },
+                RegistrarErrorKind::Other,
+                "more than 7 nodes",
+            ),
+        ] {
+            let text = error.to_string();
+            assert!(text.starts_with("a:2181: ") && text.contains(advice), "{text}");
+            assert_eq!(text.contains("; "), advice.starts_with("; "), "{text}");
+            assert_eq!(RegistrarError::from(error).kind(), kind, "{text}");
+        }
+    }
 }

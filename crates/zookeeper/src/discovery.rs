@@ -257,13 +257,68 @@ struct Changes {
 impl Changes {
     fn add(&mut self, event: &WatchedEvent, service: &str) {
         if event.event_type == EventType::Session {
-            self.is_lost = event.session_state.is_terminated();
-            self.is_disconnected = event.session_state == SessionState::Disconnected;
-            self.is_reconnected |= !self.is_disconnected;
-        } else if let Some(name) = event.path.strip_prefix(service).and_then(|rest| rest.strip_prefix('/'))
+            self.add_state(event.session_state);
+        } else {
+            self.add_node(&event.path, service);
+        }
+    }
+
+    fn add_state(&mut self, state: SessionState) {
+        self.is_lost = state.is_terminated();
+        self.is_disconnected = state == SessionState::Disconnected;
+        self.is_reconnected |= !self.is_disconnected;
+    }
+
+    fn add_node(&mut self, path: &str, service: &str) {
+        if let Some(name) = path.strip_prefix(service).and_then(|rest| rest.strip_prefix('/'))
             && !name.contains('/')
         {
             self.names.insert(name.to_owned());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(states: &[SessionState]) -> Changes {
+        let mut changes = Changes::default();
+        states.iter().for_each(|state| changes.add_state(*state));
+        changes
+    }
+
+    #[test]
+    fn reconnection_is_noticed_among_other_states_of_the_session() {
+        use SessionState::{AuthFailed, Closed, ConnectedReadOnly, Disconnected, Expired, SyncConnected};
+        for (states, is_disconnected, is_reconnected) in [
+            (&[][..], false, false),
+            (&[Disconnected], true, false),
+            (&[SyncConnected], false, true),
+            (&[ConnectedReadOnly], false, true),
+            (&[Disconnected, SyncConnected], false, true),
+            (&[SyncConnected, Disconnected], true, true),
+            (&[Disconnected, SyncConnected, Disconnected, SyncConnected], false, true),
+        ] {
+            let changes = after(states);
+            assert_eq!(
+                (changes.is_disconnected, changes.is_reconnected, changes.is_lost),
+                (is_disconnected, is_reconnected, false),
+                "{states:?}"
+            );
+        }
+        for lost in [AuthFailed, Expired, Closed] {
+            assert!(after(&[Disconnected, lost]).is_lost, "{lost:?}");
+        }
+    }
+
+    #[test]
+    fn only_nodes_directly_below_the_service_are_read_again() {
+        let mut changes = Changes::default();
+        for path in ["/p/Arith", "/p/Arith/a#1", "/p/Arith/a#1", "/p/Arith/b#1/c", "/p/Arith2/d#1", "/p", "/"]
+        {
+            changes.add_node(path, "/p/Arith");
+        }
+        assert_eq!(Vec::from_iter(changes.names), ["a#1"]);
     }
 }

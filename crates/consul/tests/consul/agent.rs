@@ -21,6 +21,7 @@
 //! `features/blocking`, and the page itself.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -53,6 +54,8 @@ struct Catalog {
     token: Option<String>,
     faults: VecDeque<(u16, Option<u64>, String)>,
     requests: Vec<String>,
+    /// Lists of instances are requested in vain.
+    is_silent: bool,
 }
 
 struct Registered {
@@ -122,6 +125,11 @@ impl Agent {
         self.state().faults.push_back((status, index, body.into()));
     }
 
+    /// Answers no further request for a list of instances.
+    pub(crate) fn answer_no_more(&self) {
+        self.state().is_silent = true;
+    }
+
     /// Ends the queries that wait, without a change.
     pub(crate) fn wake(&self) {
         self.shared.changed();
@@ -155,6 +163,10 @@ impl Shared {
         state.services.insert(id, registered);
         drop(state);
         self.changed();
+    }
+
+    fn is_silent(&self) -> bool {
+        self.state.lock().unwrap().is_silent
     }
 
     /// Checks the token, and answers what was to fail.
@@ -260,6 +272,9 @@ async fn health(
     let query = query.unwrap_or_default();
     if let Some(refused) = shared.refuse(format!("health {name}?{query}"), &headers) {
         return refused;
+    }
+    if shared.is_silent() {
+        return pending().await;
     }
     let pairs: Vec<(&str, &str)> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
     let of = |wanted: &str| pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);

@@ -9,12 +9,13 @@ mod agent;
 
 use std::time::Duration;
 
-use farcall_consul::{ConsulDiscovery, ConsulOptions, ConsulRegistrar};
+use farcall_consul::{ConsulDiscovery, ConsulOptions, ConsulOptionsError, ConsulRegistrar};
 use farcall_discovery::{
     AdvertisedState, Discovery, EndpointList, Instance, Registrar, RegistrarErrorKind, Subscription,
     publisher,
 };
 use farcall_test_support::wait::{until, within_patience};
+use farcall_transport::Scheme;
 use serde_json::json;
 use tokio::task::AbortHandle;
 
@@ -179,6 +180,42 @@ async fn wrong_answers_keep_the_list() {
     }
 }
 
+#[tokio::test]
+async fn query_that_waits_has_the_time_that_consul_may_add() {
+    let agent = Agent::start().await;
+    agent.put(other("a", 1, 5));
+    let options = options(&agent).wait(Duration::from_secs(32)).request_timeout(Duration::from_secs(3));
+    let mut watcher = Watcher::with(&options, "Arith");
+    watcher.until_weights(&[5]).await;
+    agent.answer_no_more();
+    agent.wake();
+    // From here on nothing is answered: the limit is the next timer.
+    tokio::time::pause();
+    let seen = watcher.seen.wait_for(|seen| seen.failing.is_some()).await.unwrap().clone();
+    let reason = seen.failing.unwrap().reason.to_string();
+    // 32 s, a sixteenth of it, and 3 s.
+    assert!(reason.ends_with("no answer within 37 s"), "{reason}");
+}
+
+#[tokio::test]
+async fn most_instances_are_taken_and_one_more_is_not() {
+    let agent = Agent::start().await;
+    agent.put(other("a", 1, 5));
+    let up = r#"{"Node":{},"Service":{"Address":"h","Port":1,"Weights":{"Passing":5,"Warning":1}}}"#;
+    let down = r#"{"Node":{},"Service":{},"Checks":[{"Status":"critical"}]}"#;
+    let entries = |count: usize| format!("[{up},{}]", vec![down; count - 1].join(","));
+    agent.fail_next(200, Some(9), entries(100_000));
+    let mut watcher = Watcher::with(&options(&agent), "Arith");
+    watcher.until_weights(&[5]).await;
+    until("the next query", || agent.requests().len() > 1).await;
+    // After a list that is not taken it would begin again, without an index.
+    assert_eq!(agent.requests()[1], "health Arith?index=9&wait=55s");
+    agent.fail_next(200, Some(10), entries(100_001));
+    agent.wake();
+    let reason = watcher.failure().await;
+    assert!(reason.ends_with("the service has more than 100000 instances"), "{reason}");
+}
+
 #[test]
 fn sources_and_registrars_are_named_by_their_agents() {
     let options = ConsulOptions::new("http://127.0.0.1:8500/consul/").unwrap();
@@ -186,4 +223,15 @@ fn sources_and_registrars_are_named_by_their_agents() {
     assert_eq!(described("Arith"), "Arith at Consul http://127.0.0.1:8500/consul");
     assert_eq!(described(""), "servers at Consul http://127.0.0.1:8500/consul");
     assert_eq!(ConsulRegistrar::new(&options).unwrap().describe(), "Consul at http://127.0.0.1:8500/consul");
+}
+
+#[test]
+fn servers_are_dialed_by_any_scheme_but_that_of_unix_sockets() {
+    let options = ConsulOptions::new("http://127.0.0.1:8500").unwrap();
+    let by = |scheme| ConsulDiscovery::new(&options, "Arith").unwrap().scheme(scheme).map(drop);
+    for scheme in [Scheme::Tcp, Scheme::Tls, Scheme::Http, Scheme::Ws] {
+        by(scheme).unwrap();
+    }
+    let error = by(Scheme::Unix).unwrap_err();
+    assert!(matches!(error, ConsulOptionsError::Scheme(Scheme::Unix)), "{error}");
 }

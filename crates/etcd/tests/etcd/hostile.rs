@@ -5,6 +5,7 @@ use std::time::Duration;
 use farcall_discovery::Registrar;
 use farcall_etcd::EtcdRegistrar;
 use futures::future::join_all;
+use tokio::time::{Instant, sleep};
 
 use crate::proxy::{Lie, Mode, Proxy};
 use crate::server::EtcdServer;
@@ -19,6 +20,7 @@ const SILENCE: &str = "no answer within 2 s";
 /// An answer to every request, and its name in the test.
 fn lies() -> Vec<(Lie, &'static str)> {
     let ok = |body: &str| Lie::Complete(answer("200 OK", body));
+    let key = r#"{"key":"YQ=="}"#;
     vec![
         (ok("<html><body>Welcome"), "its answer is not etcd's"),
         (
@@ -33,6 +35,10 @@ fn lies() -> Vec<(Lie, &'static str)> {
         (ok(r#"{"header":{"revision":"9"},"kvs":[{"key":"L2Zhc"#), "its answer is not etcd's"),
         (ok(r#"{"header":{"revision":"9"},"kvs":[{"key":"???"}]}"#), "its answer is not etcd's"),
         (ok(r#"{"header":{"revision":"9"},"kvs":[],"more":true}"#), "an empty page, and more to come"),
+        (
+            ok(&format!(r#"{{"header":{{"revision":"9"}},"kvs":[{}]}}"#, vec![key; 100_001].join(","))),
+            "more than 100000 keys",
+        ),
         (
             Lie::Complete(
                 "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"header\":{\"revision\":\"9\"}}".to_owned(),
@@ -135,4 +141,27 @@ async fn watches_lied_to(etcd: &EtcdServer, number: usize, lie: Lie) {
             .await;
         follower.until_ports(&[port]).await;
     }
+}
+
+#[tokio::test]
+async fn reads_have_a_limited_rate_while_watches_end_at_once() {
+    let etcd = EtcdServer::start().await;
+    let proxy = Proxy::to(etcd.host_and_port()).await;
+    proxy.set(Mode::LieToWatches(Lie::Complete(answer("404 Not Found", "<html>"))));
+    put(&etcd, "/farcall/v1/Arith/a", r#"{"addr": "tcp@10.0.0.1:7001"}"#).await;
+    let mut follower = Follower::new(&config(&proxy.url()), "Arith");
+    let begun = Instant::now();
+    follower.until_ports(&[7001]).await;
+    // Long enough for four pauses; without them there are many more reads.
+    sleep(Duration::from_secs(2)).await;
+    let (reads, took) = (proxy.reads(), begun.elapsed());
+    // Two without a pause, then one after each, of which the shorter half is certain.
+    let (mut most, mut pause) = (2, Duration::from_millis(125));
+    let mut until = pause;
+    while until <= took {
+        most += 1;
+        pause = (2 * pause).min(Duration::from_millis(2500));
+        until += pause;
+    }
+    assert!((2..=most).contains(&reads), "{reads} reads in {took:?}, at most {most} are right");
 }

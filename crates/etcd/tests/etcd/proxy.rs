@@ -17,10 +17,18 @@ pub(crate) struct Proxy {
     address: SocketAddr,
     mode: Arc<watch::Sender<Mode>>,
     connections: Arc<OpenConnections>,
-    /// The number of requests to renew a lease that were forwarded.
-    renewals: Arc<watch::Sender<usize>>,
+    forwarded: Arc<watch::Sender<Forwarded>>,
     // Ends all its connections when it is dropped.
     _tasks: JoinSet<()>,
+}
+
+/// The numbers of requests that were forwarded.
+#[derive(Default)]
+struct Forwarded {
+    /// Those that renew a lease.
+    renewals: usize,
+    /// Those that read keys.
+    reads: usize,
 }
 
 /// The proxy's treatment of requests.
@@ -55,10 +63,10 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let mode = Arc::new(watch::Sender::new(Mode::default()));
         let connections = Arc::<OpenConnections>::default();
-        let renewals = Arc::new(watch::Sender::new(0));
+        let forwarded = Arc::<watch::Sender<Forwarded>>::default();
         let mut tasks = JoinSet::new();
         let (accepting, joined, counting) =
-            (Arc::clone(&mode), Arc::clone(&connections), Arc::clone(&renewals));
+            (Arc::clone(&mode), Arc::clone(&connections), Arc::clone(&forwarded));
         tasks.spawn(async move {
             let mut open = JoinSet::new();
             loop {
@@ -73,7 +81,7 @@ impl Proxy {
                 while open.try_join_next().is_some() {}
             }
         });
-        Self { address, mode, connections, renewals, _tasks: tasks }
+        Self { address, mode, connections, forwarded, _tasks: tasks }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -82,10 +90,15 @@ impl Proxy {
 
     /// Waits until `number` further requests to renew a lease have been forwarded.
     pub(crate) async fn until_renewals(&self, number: usize) {
-        let mut renewals = self.renewals.subscribe();
-        let expected = *renewals.borrow() + number;
-        let renewed = renewals.wait_for(|renewals| *renewals >= expected);
+        let mut forwarded = self.forwarded.subscribe();
+        let expected = forwarded.borrow().renewals + number;
+        let renewed = forwarded.wait_for(|forwarded| forwarded.renewals >= expected);
         within_patience(&format!("{number} renewals"), renewed).await.unwrap();
+    }
+
+    /// Returns the number of requests to read keys that have been forwarded.
+    pub(crate) fn reads(&self) -> usize {
+        self.forwarded.borrow().reads
     }
 
     /// Sets the mode for all connections, open ones as well.
@@ -103,7 +116,7 @@ async fn forward(
     near: TcpStream,
     target: String,
     mode: watch::Receiver<Mode>,
-    renewals: Arc<watch::Sender<usize>>,
+    forwarded: Arc<watch::Sender<Forwarded>>,
 ) {
     let (near_read, mut near_write) = near.into_split();
     let (watching, is_watching) = watch::channel(false);
@@ -111,7 +124,7 @@ async fn forward(
     let (far_read, far_write) = far.into_split();
     let back = answers(far_read, &mut near_write, mode.clone(), is_watching);
     let lie = tokio::select! {
-        lie = requests(near_read, far_write, mode, watching, &renewals) => lie,
+        lie = requests(near_read, far_write, mode, watching, &forwarded) => lie,
         () = back => None,
     };
     if let Some(lie) = lie {
@@ -125,7 +138,7 @@ async fn requests(
     mut far: OwnedWriteHalf,
     mode: watch::Receiver<Mode>,
     watching: watch::Sender<bool>,
-    renewals: &watch::Sender<usize>,
+    forwarded: &watch::Sender<Forwarded>,
 ) -> Option<Lie> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -140,7 +153,9 @@ async fn requests(
         }
         far.write_all(chunk).await.ok()?;
         if chunk.starts_with(b"POST /v3/lease/keepalive ") {
-            renewals.send_modify(|renewals| *renewals += 1);
+            forwarded.send_modify(|forwarded| forwarded.renewals += 1);
+        } else if chunk.starts_with(b"POST /v3/kv/range ") {
+            forwarded.send_modify(|forwarded| forwarded.reads += 1);
         }
     }
 }

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use farcall_discovery::{Registrar, RegistrarErrorKind};
-use farcall_test_support::wait::until;
+use farcall_discovery::{Registrar, RegistrarErrorKind, Renewal};
+use farcall_test_support::wait::{until, until_async};
 use farcall_zookeeper::{ZookeeperDiscovery, ZookeeperOptions, ZookeeperRegistrar};
-use zookeeper_client::Client;
+use futures::future::join_all;
+use zookeeper_client::{Acls, Client, CreateMode};
 
 use crate::gate::Gate;
 use crate::place::{LASTING_TTL, Listed, Place, Source, test_place};
@@ -96,6 +97,64 @@ async fn session_is_shared_and_closed_with_the_last_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_of_an_earlier_session_is_replaced() {
+    let place = Zookeeper::start(LASTING_TTL).await;
+    let (registrar, registered) = (place.registrar(), instance("Arith", 1));
+    let lease = registrar.register(&registered).await.unwrap().lease;
+    let client = Client::connect(&place.server.to_string()).await.unwrap();
+    let service = format!("{}/Arith", place.prefix);
+    let node = format!("{service}/{}", client.list_children(&service).await.unwrap()[0]);
+    registrar.deregister(&registered, lease).await.unwrap();
+    // As if the registrar had lost the session, which lives on in ZooKeeper for a while.
+    let ephemeral = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+    client.create(&node, b"{}", &ephemeral).await.unwrap();
+    let mut lease = registrar.register(&registered).await.unwrap().lease;
+    let stat = client.check_stat(&node).await.unwrap().unwrap();
+    assert_ne!(stat.ephemeral_owner, client.session_id().0, "it would go with that session");
+    assert!(matches!(registrar.renew(&registered, &mut lease).await.unwrap(), Renewal::Renewed(_)));
+    registrar.deregister(&registered, lease).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrar_whose_session_expired_registers_in_another_one() {
+    let place = Zookeeper::start(Duration::from_secs(1)).await;
+    let (registrar, mut registered) = (place.registrar(), instance("Arith", 1));
+    // So that the session ends, and not the registration.
+    registered.ttl_ms = Some(LASTING_TTL.as_millis() as u64);
+    let mut lease = registrar.register(&registered).await.unwrap().lease;
+    let client = Client::connect(&place.server.to_string()).await.unwrap();
+    let service = format!("{}/Arith", place.prefix);
+    place.cut().await;
+    until_async("the session expires", async || client.list_children(&service).await.unwrap().is_empty())
+        .await;
+    place.restore().await;
+    // Until the client learns of it, it fails.
+    until_async("it is not known any more", async || {
+        matches!(registrar.renew(&registered, &mut lease).await, Ok(Renewal::Unknown))
+    })
+    .await;
+    let lease = registrar.register(&registered).await.unwrap().lease;
+    assert_eq!(client.list_children(&service).await.unwrap().len(), 1);
+    registrar.deregister(&registered, lease).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_of_a_new_service_register_at_the_same_time() {
+    let place = Zookeeper::start(LASTING_TTL).await;
+    let registrars: Vec<_> = (0..16).map(|_| place.registrar()).collect();
+    // Each has its session already.
+    let mut leases = Vec::new();
+    for registrar in &registrars {
+        leases.push(registrar.register(&instance("Clock", 1)).await.unwrap());
+    }
+    let arith = instance("Arith", 1);
+    let registered = join_all(registrars.iter().map(|registrar| registrar.register(&arith))).await;
+    // Each finds no service, and most that another one has created it meanwhile.
+    let registered: Vec<_> = registered.into_iter().collect::<Result<_, _>>().unwrap();
+    assert_eq!(registered.len(), registrars.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_of_a_user_are_read_by_all_and_changed_by_no_other() {
     let place = Zookeeper::start(LASTING_TTL).await;
     let registrar = ZookeeperRegistrar::new(&place.options.clone().user("me", "a password")).unwrap();
@@ -152,9 +211,9 @@ async fn all_services_that_have_instances_are_listed() {
 }
 
 fn unlocked() -> zookeeper_client::CreateOptions<'static> {
-    zookeeper_client::CreateMode::Persistent.with_acls(zookeeper_client::Acls::anyone_all())
+    CreateMode::Persistent.with_acls(Acls::anyone_all())
 }
 
 fn locked() -> zookeeper_client::CreateOptions<'static> {
-    zookeeper_client::CreateMode::Persistent.with_acls(zookeeper_client::Acls::anyone_read())
+    CreateMode::Persistent.with_acls(Acls::anyone_read())
 }

@@ -193,15 +193,15 @@ fn port_that_is_none_costs_the_others_nothing() {
 }
 
 #[test]
-fn bytes_are_those_of_the_slices_that_are_there() {
+fn bytes_and_number_are_those_of_the_slices_that_are_there() {
     let sized = |name: &str, bytes| Slice { bytes, ..slice(name, "IPv4", rpc(), json!([])) };
     let mut table = table(vec![sized("a", 100), sized("b", 200), sized("b", 50)]);
-    assert_eq!(table.bytes(), 150);
+    assert_eq!((table.bytes(), table.len()), (150, 2));
     table.put(sized("a", 7));
-    assert_eq!(table.bytes(), 57);
+    assert_eq!((table.bytes(), table.len()), (57, 2));
     table.delete(&sized("a", 1000));
     table.delete(&sized("c", 1000));
-    assert_eq!(table.bytes(), 50);
+    assert_eq!((table.bytes(), table.len()), (50, 1));
     table.replace(Vec::new());
-    assert_eq!(table.bytes(), 0);
+    assert_eq!((table.bytes(), table.len()), (0, 0));
 }

@@ -9,9 +9,10 @@ mod api_server;
 use std::time::Duration;
 
 use farcall_discovery::{Discovery, EndpointList, Subscription, publisher};
-use farcall_kubernetes::{KubernetesDiscovery, KubernetesOptions};
+use farcall_kubernetes::{KubernetesDiscovery, KubernetesOptions, KubernetesOptionsError};
 use farcall_test_support::pki::Authority;
 use farcall_test_support::wait::{until, within_patience};
+use farcall_transport::Scheme;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
@@ -245,6 +246,23 @@ async fn pages_without_an_end_are_reported() {
 }
 
 #[tokio::test]
+async fn service_of_very_many_bytes_is_reported() {
+    // 34 pages just under the limit of one make 272 MB.
+    let long = "x".repeat(8_000_000);
+    let api = ApiServer::start().await;
+    for number in 1..=34 {
+        let metadata = format!(r#"{{"resourceVersion":"1","continue":"{number}"}}"#);
+        let item = format!(r#"{{"metadata":{{"name":"{number}"}},"annotations":"{long}"}}"#);
+        let body = format!(r#"{{"kind":"EndpointSliceList","metadata":{metadata},"items":[{item}]}}"#);
+        api.fail_next(200, "", body);
+    }
+    // A limit of time that no machine is too slow for.
+    let options = options(&api).request_timeout(Duration::from_secs(60));
+    let reason = Watcher::with(&options, "arith").failure().await;
+    assert!(reason.contains("more than 268435456 bytes"), "{reason}");
+}
+
+#[tokio::test]
 async fn event_that_cannot_be_used_makes_it_list_again() {
     let api = ApiServer::start().await;
     api.put("shop", &slice("arith", "a", 1, &["10.0.0.1"]));
@@ -337,4 +355,15 @@ async fn authorities_of_the_service_account_are_trusted_and_read_again() {
     assert!(reason.contains("connecting failed"), "{reason}");
     write("ca.crt", &authority.certificate);
     watcher.until_ports(&[1]).await;
+}
+
+#[test]
+fn servers_are_dialed_by_any_scheme_but_that_of_unix_sockets() {
+    let options = KubernetesOptions::new("https://10.0.0.1:6443", "shop").unwrap();
+    let by = |scheme| KubernetesDiscovery::new(&options, "arith").unwrap().scheme(scheme).map(drop);
+    for scheme in [Scheme::Tcp, Scheme::Tls, Scheme::Http, Scheme::Ws] {
+        by(scheme).unwrap();
+    }
+    let error = by(Scheme::Unix).unwrap_err();
+    assert!(matches!(error, KubernetesOptionsError::Scheme(Scheme::Unix)), "{error}");
 }
