@@ -1,5 +1,7 @@
 //! Names for generated code, and text that cannot leave the comment or string that it is put in.
 
+use farcall_protocol::text;
+
 use crate::document::{Document, MethodSchema};
 use crate::types::Type;
 
@@ -77,9 +79,10 @@ pub(super) fn quoted(text: &str) -> String {
     out + "\""
 }
 
-/// Returns `true` for characters that end a line, or change how the text around them is shown.
+/// Returns `true` for characters that end a line, change how the text around them is shown, or are not seen.
 fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    // Joiners, and selectors of a text or a picture, are parts of letters and pictures.
+    text::is_hidden(c) && !matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}')
 }
 
 /// Returns the lines of a documentation with a prefix before each.
@@ -102,6 +105,7 @@ mod tests {
         assert_eq!(snake("r#type 7"), "r_type_7");
         assert_eq!(unique("a".to_owned(), &mut vec!["a".to_owned()]), "a_");
         assert_eq!(quoted("a\"\\\n"), "\"a\\\"\\\\\\n\"");
+        assert_eq!(quoted("a\u{fe00}\u{2764}\u{fe0f}"), "\"a \u{2764}\u{fe0f}\"");
         assert_eq!(doc_lines("a */ \"\"\" b\n\nc", "/// "), "/// a * / ''' b\n///\n/// c\n");
     }
 }

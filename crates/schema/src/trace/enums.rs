@@ -7,6 +7,7 @@ use serde::de::{self, DeserializeSeed, Visitor};
 
 use super::access::TupleAccess;
 use super::error::{Kind, TraceError};
+use super::samples::ATTEMPTS;
 use super::session::{Container, EnumState, Session, VariantContent, VariantState, merge, unreached};
 use super::structs::{UNKNOWN, read_fields};
 use super::tracer::{read, read_name};
@@ -30,9 +31,15 @@ pub(super) fn read_enum<'de, V: Visitor<'de>>(
     });
     let mut result = visitor.visit_enum(VariantAccess { session: &mut *session, key, index, name });
     let has_failed = result.as_ref().is_err_and(|error| !error.is_blamed || error.kind == Kind::TooDeep);
+    let is_refused = result.as_ref().is_err_and(|error| error.is_blamed && error.kind == Kind::Refused);
     with_variant(session, key, index, |variant| {
         variant.is_active = false;
         variant.failures += u32::from(has_failed);
+        // What follows a value that was refused has not been reached: another sample may lead to it.
+        if is_refused && variant.refusals < ATTEMPTS {
+            variant.refusals += 1;
+            variant.is_tried = false;
+        }
     });
     if index == variants.len()
         && let Some(Container::Enum(of)) = session.containers.get_mut(key)

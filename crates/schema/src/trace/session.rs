@@ -77,6 +77,8 @@ pub(super) struct VariantState {
     pub(super) name: &'static str,
     pub(super) content: VariantContent,
     pub(super) is_tried: bool,
+    /// The number of times that a value in it was refused, so that it was tried again.
+    pub(super) refusals: usize,
     pub(super) is_active: bool,
     pub(super) failures: u32,
     /// The hash of the variant's discriminant, which its aliases share.
@@ -369,6 +371,7 @@ impl Container {
             name,
             content: VariantContent::Unknown,
             is_tried: false,
+            refusals: 0,
             is_active: false,
             failures: 0,
             identity: None,

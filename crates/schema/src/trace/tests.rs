@@ -231,6 +231,62 @@ fn recursion_ends_and_everything_inside_is_found() {
 }
 
 #[test]
+fn content_of_a_variant_that_a_run_has_shown_is_not_lost_in_later_ones() {
+    #[derive(Deserialize)]
+    #[expect(dead_code)]
+    enum Second {
+        // Later runs end soon: they read empty lists, and no options.
+        Two(Vec<First>, Option<Box<First>>, Option<Inner>),
+    }
+    #[derive(Deserialize)]
+    #[expect(dead_code)]
+    enum First {
+        Two(Option<Box<Second>>, u8),
+        Unit,
+    }
+    #[derive(Deserialize)]
+    #[expect(dead_code)]
+    struct Inner {
+        count: u8,
+    }
+    let (_, document) = traced::<Second>();
+    let content = |name: &str| match &document.definitions[name] {
+        Type::Enum(of) => of.variants[0].content.clone(),
+        other => panic!("{other:?}"),
+    };
+    let named = |name: &str| Type::Ref(name.to_owned());
+    let items = vec![named("First").list(), named("First").option(), named("Inner").option()];
+    assert_eq!(content("Second"), Content::Tuple(items));
+    let items = vec![named("Second").option(), Type::int(false, 8)];
+    assert_eq!(content("First"), Content::Tuple(items));
+}
+
+#[test]
+fn items_behind_a_checked_type_in_a_variant_are_known() {
+    #[derive(Deserialize)]
+    #[expect(dead_code)]
+    enum Place {
+        At(IpAddr, Vec<Inner>, NonZeroU8, Option<Inner>),
+        Only(IpAddr),
+        Nowhere,
+    }
+    #[derive(Deserialize)]
+    #[expect(dead_code)]
+    struct Inner {
+        count: u8,
+    }
+    let Type::Enum(of) = of::<Place>() else { panic!("no enum") };
+    let address = Narrowed::new(Type::Text, "core::net::ip_addr::IpAddr").example(json!("127.0.0.1"));
+    let number = Narrowed::new(Type::int(false, 8), "core::num::nonzero::NonZero<u8>").example(json!(1));
+    let inner = || Type::Ref("Inner".to_owned());
+    let items =
+        vec![Type::Narrowed(address.clone()), inner().list(), Type::Narrowed(number), inner().option()];
+    let contents: Vec<_> = of.variants.into_iter().map(|variant| variant.content).collect();
+    let only = Content::Newtype(Type::Narrowed(address));
+    assert_eq!(contents, [Content::Tuple(items), only, Content::Unit]);
+}
+
+#[test]
 fn what_serde_does_not_tell_is_opaque() {
     #[derive(Deserialize)]
     #[serde(untagged)]
