@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use farcall::server::SendError;
 use farcall::{Bytes, Receiver, Sender, Status};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -83,10 +84,12 @@ impl Feed for Feeding {
     async fn echo(&self, mut items: Receiver<Bytes>, mut out: Sender<Bytes>) -> Result<u64, Status> {
         let mut count = 0;
         while let Some(item) = items.recv().await {
-            if out.send(item?).await.is_err() {
-                break;
+            match out.send(item?).await {
+                Ok(()) => count += 1,
+                Err(SendError::Stopped | SendError::Ended) => break,
+                // Larger than the caller takes: without this, the stream would look complete.
+                Err(error) => return Err(error.into()),
             }
-            count += 1;
         }
         Ok(count)
     }
