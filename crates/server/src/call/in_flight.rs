@@ -429,3 +429,32 @@ impl InFlightCalls {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use crate::memory_budget::MemoryBudget;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn one_long_offloaded_poll_counts_until_many_were_short() {
+        let calls =
+            InFlightCalls::new(MemoryBudget::new(Limits::default().memory()).local_account(), None, None);
+        assert!(!calls.offloads_are_within(MS), "nothing is known");
+        calls.assume_short_polls();
+        assert!(calls.offloads_are_within(MS));
+        calls.offloaded(4 * MS);
+        assert!(!calls.offloads_are_within(3 * MS) && calls.offloads_are_within(4 * MS));
+        calls.assume_short_polls();
+        for _ in 0..50 {
+            calls.offloaded(Duration::ZERO);
+        }
+        assert!(!calls.offloads_are_within(MS));
+        for _ in 0..50 {
+            calls.offloaded(Duration::ZERO);
+        }
+        assert!(calls.offloads_are_within(MS));
+    }
+}

@@ -224,11 +224,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn peer_that_takes_a_byte_now_and_then_expires() {
+    async fn peer_that_takes_too_little_each_time_expires() {
         let (mut timers, now) = timers(&Limits::default().write_timeout(SECOND));
         const WAITING: usize = 4_000_000;
         assert!(timers.write_stalled::<()>(0, WAITING).is_pending());
-        assert_eq!(timers.check(now + SECOND, 30, WAITING - 30), Err(Expired::Write));
+        let too_few = WAITING / MIN_TAKEN_PART - 1;
+        assert_eq!(timers.check(now + SECOND, too_few as u64, WAITING - too_few), Err(Expired::Write));
     }
 
     #[tokio::test(start_paused = true)]

@@ -246,6 +246,18 @@ mod tests {
     }
 
     #[test]
+    fn callers_without_calls_are_forgotten_and_no_others() {
+        let mut queue = AdmissionQueue::new();
+        queue.push(Default, 0, MS, MS, "waits");
+        for caller in 1..1000 {
+            let ticket = queue.push(Default, caller, MS, MS, "leaves");
+            assert_eq!(queue.remove(ticket), Some("leaves"));
+            assert!(queue.classes[index(Default)].callers.len() <= 5 + MAX_IDLE_CALLERS);
+        }
+        assert_eq!(all(&mut queue, false), ["waits"]);
+    }
+
+    #[test]
     fn oldest_call_of_the_lowest_class_makes_room() {
         let mut queue = AdmissionQueue::new();
         let calls = [

@@ -213,3 +213,19 @@ fn unknown_method_and_calls_that_were_stopped_change_nothing() {
     assert_eq!((known, law.shortest(0)), (Some(10 * MS), Some(10 * MS)));
     assert!(law.retry_after() >= 50 * MS);
 }
+
+#[test]
+fn refused_callers_come_later_the_more_are_refused_for_each_call() {
+    for (refused, expected) in [(0, 50 * MS), (3, 200 * MS), (1000, 2000 * MS)] {
+        let mut now = Instant::now();
+        let mut law = ConcurrencyLaw::new(1, now);
+        for _ in 0..1000 {
+            let cohort = law.started(0, 1, now);
+            (0..refused).for_each(|_| law.refused());
+            now += 10 * MS;
+            law.ended(0, cohort, 10 * MS, true, now);
+        }
+        let after = law.retry_after();
+        assert!(after.abs_diff(expected) < expected / 10, "{refused}: {after:?}");
+    }
+}
