@@ -92,3 +92,39 @@ fn start(check: &ReadyCheck) -> AbortOnDropHandle<Result<(), String>> {
     let check = Arc::clone(&check.check);
     AbortOnDropHandle::new(tokio::spawn(async move { check().await }))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn check(name: &str, takes: Duration) -> ReadyCheck {
+        let check = move || -> crate::hooks::Checking {
+            Box::pin(async move {
+                sleep(takes).await;
+                Ok(())
+            })
+        };
+        ReadyCheck { name: name.to_owned(), check: Arc::new(check) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_check_may_take_the_whole_time() {
+        const LIMIT: Duration = Duration::from_secs(1);
+        let readiness = |checks: Vec<ReadyCheck>| Readiness {
+            handle: None,
+            checks,
+            limit: LIMIT,
+            last: Mutex::default(),
+        };
+        let just_in_time = || check("just in time", LIMIT - Duration::from_millis(1));
+        let began = Instant::now();
+        let reasons = readiness(vec![just_in_time(), just_in_time()]).reasons().await;
+        assert_eq!(reasons, [] as [&str; 0]);
+        assert!(began.elapsed() <= LIMIT, "they run at the same time");
+        let slow = check("slow", LIMIT + Duration::from_millis(1));
+        let reasons = readiness(vec![just_in_time(), slow]).reasons().await;
+        assert_eq!(reasons, ["slow: the check took longer than 1 s"]);
+    }
+}

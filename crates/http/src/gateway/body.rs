@@ -245,9 +245,29 @@ fn check_json(body: &[u8]) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use axum::http::HeaderValue;
+    use farcall_server::Server;
+    use farcall_transport::PeerAddress;
+    use futures::stream;
 
     use super::*;
+    use crate::gateway::Gateway;
+
+    #[tokio::test]
+    async fn body_without_a_length_has_the_same_limit() {
+        let server = Server::builder().build().unwrap().handle();
+        let limits = BodyLimits::new(server, &Gateway::default());
+        let half = Bytes::from(vec![b' '; limits.max_bytes() / 2]);
+        for more in ["", " "] {
+            let pieces = [half.clone(), half.clone(), Bytes::from(more)].map(Ok::<_, Infallible>);
+            let mut body = Body::from_stream(stream::iter(pieces));
+            let read = limits.read(&mut body, PeerAddress::Memory.key()).await;
+            assert_eq!(matches!(read, Err(BodyError::TooLarge)), !more.is_empty());
+            assert_eq!(read.is_ok(), more.is_empty());
+        }
+    }
 
     #[test]
     fn compressed_body_is_known_by_its_header() {

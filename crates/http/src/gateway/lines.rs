@@ -169,6 +169,7 @@ mod tests {
     use farcall_server::Server;
     use farcall_transport::PeerAddress;
     use futures::{FutureExt as _, StreamExt as _, stream};
+    use tokio::time::sleep;
 
     use super::*;
     use crate::gateway::Gateway;
@@ -253,6 +254,55 @@ mod tests {
                 assert_eq!(began.elapsed(), Duration::ZERO);
             }
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn line_has_its_time_from_its_first_byte_and_the_first_one_from_the_call() {
+        let limits = limits(64);
+        let limit = limits.timeout().unwrap();
+        let almost = limit - Duration::from_millis(1);
+        let lines = |pieces: Vec<(Duration, &'static str)>| {
+            let pieces = stream::iter(pieces).then(async |(pause, text)| {
+                sleep(pause).await;
+                Ok::<_, Infallible>(text)
+            });
+            BodyLines::new(Body::from_stream(pieces), limits.clone(), PeerAddress::Memory.key())
+        };
+        let assert_too_slow = |read: Result<Option<Received>, Failure>, number: u64| {
+            let failure = format!("{:?}", read.unwrap_err());
+            let expected = format!("line {number} of the body was not complete within");
+            assert!(failure.contains(&expected), "{failure}");
+        };
+        let began = Instant::now();
+        assert_too_slow(lines(vec![(2 * limit, "1\n")]).next(10).await, 1);
+        assert_eq!(began.elapsed(), limit);
+
+        let pieces = vec![
+            (almost, "1\n"),
+            (9 * limit, "2"),
+            (almost, "\n3"),
+            (almost, "3"),
+            (almost, "3"),
+            (limit, "\n"),
+        ];
+        let (mut lines, began) = (lines(pieces), Instant::now());
+        for expected in ["1", "2"] {
+            assert_eq!(lines.next(10).await.unwrap().unwrap().bytes, expected);
+        }
+        assert_too_slow(lines.next(10).await, 3);
+        assert_eq!(began.elapsed(), 2 * almost + 10 * limit);
+    }
+
+    #[tokio::test]
+    async fn rest_is_what_was_not_read() {
+        let pieces = stream::iter([Ok::<_, Infallible>("1\n"), Ok("2\n")]);
+        let mut lines = BodyLines::new(Body::from_stream(pieces), limits(64), PeerAddress::Memory.key());
+        assert_eq!(lines.next(10).await.unwrap().unwrap().bytes, "1");
+        let mut rest = lines.into_rest().unwrap();
+        assert_eq!(next(&mut rest).await.unwrap().unwrap(), "2\n");
+        let mut lines = self::lines("1\n");
+        while lines.next(10).await.unwrap().is_some() {}
+        assert!(lines.into_rest().is_none());
     }
 
     #[test]
