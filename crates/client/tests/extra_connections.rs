@@ -6,9 +6,10 @@ mod support;
 
 use farcall_client::{Channel, ChannelBuilder, ConnectionOptions, StartedCall};
 use farcall_discovery::StaticList;
-use farcall_protocol::{Bytes, KeepAlive, Kind, Message};
+use farcall_protocol::metadata::LOAD;
+use farcall_protocol::{Bytes, HeaderRef, KeepAlive, Kind, MaxInFlight, Message, ServerPolicy, StreamPolicy};
 use farcall_test_support::wait::until;
-use support::{Listener, Peer, S, pass};
+use support::{Listener, Peer, S, metadata, pass, settle};
 use tokio::net::TcpStream;
 
 /// The bytes of a large request without the marker of their type and length, and too few for one, whatever header they have.
@@ -154,6 +155,9 @@ async fn large_requests_are_spread_over_the_usual_connections_first() {
         let _calls = [start(&channel, LARGE), start(&channel, LARGE)];
         first.request().await;
         second.request().await;
+        // Of two with as many bytes, the first is taken.
+        let _third = start(&channel, LARGE);
+        first.request().await;
         assert!(!listener.was_dialed().await);
     }
 }
@@ -179,6 +183,50 @@ async fn large_requests_alone_dial_the_usual_connections_that_are_missing() {
         second.request().await;
         accept(&listener, &channel, 3).await;
     }
+}
+
+#[tokio::test]
+async fn only_large_calls_with_one_answer_leave_the_usual_connection() {
+    let listener = Listener::bind().await;
+    let channel = Channel::builder().to(&*listener.address).build().unwrap();
+    let policy = ServerPolicy::default().max_in_flight(MaxInFlight::new(2)).streams(StreamPolicy::default());
+    let _large = [start(&channel, LARGE), start(&channel, LARGE)];
+    let mut usual = Peer::accept(listener.accept_mute().await, &policy).await;
+    let request = usual.request().await;
+    usual.request().await;
+    let _extra = Peer::accept(listener.accept_mute().await, &policy).await;
+    until("the connection takes calls", || connections(&channel) == 2).await;
+    // A small one waits for a place, though the other connection has some.
+    let small = start(&channel, SMALLER);
+    settle().await;
+    answer(&mut usual, &request).await;
+    let request = usual.request().await;
+    answer(&mut usual, &request).await;
+    assert_eq!(small.await.unwrap(), SMALLER);
+    // A streaming call does not move, whatever its size.
+    let stream = channel.call::<()>("A.items", &Bytes::from(vec![7; LARGE])).receive::<u64>();
+    let _opening = tokio::spawn(stream.into_future());
+    assert_eq!(&*usual.request().await.header.service_method, "A.items");
+}
+
+#[tokio::test]
+async fn load_that_is_reported_over_an_extra_connection_counts() {
+    let (channel, listener, mut usual) = channels(|builder| builder).await.pop().unwrap();
+    let _on_usual = [start(&channel, LARGE), start(&channel, LARGE)];
+    for _ in 0..2 {
+        usual.request().await;
+    }
+    let mut extra = accept(&listener, &channel, 2).await;
+    let call = start(&channel, LARGE);
+    let request = extra.request().await;
+    let is_known = || channel.overview().endpoints[0].reported_load.is_some();
+    assert!(!is_known());
+    let metadata = metadata(&[(LOAD, "rps=100,in_flight=1")]);
+    let header =
+        HeaderRef { metadata: Some(&metadata), ..HeaderRef::new(Kind::Response, request.header.seq) };
+    extra.send(&header, extra.codec().encode(&LARGE).unwrap()).await;
+    assert_eq!(call.await.unwrap(), LARGE);
+    assert!(is_known());
 }
 
 #[tokio::test]

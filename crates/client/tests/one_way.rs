@@ -7,8 +7,9 @@ mod support;
 
 use farcall_client::{Channel, ConnectionOptions};
 use farcall_protocol::{Code, Execution, Kind, ServerPolicy};
+use farcall_test_support::wait::until;
 use futures::FutureExt as _;
-use support::{MEMORY, MS, Peer, S, connect_with, is_one_way, rpc, settle};
+use support::{Listener, MEMORY, MS, Peer, S, connect_with, is_one_way, rpc, settle};
 use tokio::time::Instant;
 
 /// Opens a channel over a pipe that holds `buffer` bytes.
@@ -31,6 +32,30 @@ async fn one_way_call_is_ready_when_it_is_written() {
     large.await.unwrap();
     behind.await.unwrap();
     assert!(is_one_way(&peer.request().await));
+}
+
+#[tokio::test]
+async fn one_way_calls_keep_their_order_though_there_are_two_connections() {
+    let listener = Listener::bind().await;
+    let channel = Channel::builder().to(&*listener.address).connections(2).build().unwrap();
+    let _first = channel.call::<()>("A.first", &()).start();
+    let mut first = listener.accept().await;
+    first.request().await;
+    let _more = [channel.call::<()>("A.more", &()).start(), channel.call::<()>("A.more", &()).start()];
+    let second = listener.accept().await;
+    until("both take calls", || channel.overview().endpoints[0].connections == 2).await;
+    for n in 0..10 {
+        channel.notify("A.n", &n).await.unwrap();
+    }
+    let mut received = Vec::new();
+    while received.len() < 10 {
+        let message = first.request().await;
+        if is_one_way(&message) {
+            received.push(first.codec().decode::<i32>(&message.body).unwrap());
+        }
+    }
+    assert_eq!(received, Vec::from_iter(0..10));
+    drop(second);
 }
 
 #[tokio::test(start_paused = true)]

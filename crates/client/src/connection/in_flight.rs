@@ -296,6 +296,11 @@ impl InFlight {
         }
     }
 
+    #[cfg(test)]
+    pub(super) const fn holds_memory(&self) -> bool {
+        self.slots.capacity() > 0
+    }
+
     fn index(&self, seq: u64) -> usize {
         // The length is a power of two.
         seq as usize & (self.slots.len() - 1)

@@ -57,6 +57,8 @@ async fn any_returns_the_first_success() {
     servers[2].fails(Code::Internal, Execution::Done);
     let error = channel.call::<String>("T.fail", &()).broadcast().any().await.unwrap_err();
     assert_eq!(error.failures.len(), 3);
+    let each: Vec<_> = error.failures.iter().map(|failure| failure.error.to_string()).collect();
+    assert_eq!(error.to_string(), each.join("; "));
 }
 
 #[tokio::test]

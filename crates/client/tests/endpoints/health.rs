@@ -87,6 +87,26 @@ async fn readmitted_endpoint_is_ejected_again_after_one_failure() {
 }
 
 #[tokio::test]
+async fn success_ends_the_probation_of_a_readmitted_endpoint() {
+    let (good, bad) = (serve("good"), serve("bad"));
+    bad.fails(Code::Internal, Execution::Done);
+    let channel =
+        over(&[&good, &bad]).balancer(RoundRobin).outlier_detection(OutlierDetection::failures(3)).build();
+    let channel = channel.unwrap();
+    while ejected(&channel).is_empty() {
+        fail(&channel).await;
+    }
+    until("it is readmitted", || ejected(&channel).is_empty()).await;
+    until_called(&channel, &bad).await;
+    let before = bad.calls();
+    for _ in 0..4 {
+        fail(&channel).await;
+    }
+    assert_eq!(bad.calls(), before + 2, "two failures are below the limit again");
+    assert_eq!(ejected(&channel), [] as [String; 0]);
+}
+
+#[tokio::test]
 async fn at_most_half_of_the_endpoints_are_ejected() {
     let servers = [serve("a"), serve("b"), serve("c"), serve("d")];
     for server in &servers {

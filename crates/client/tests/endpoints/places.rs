@@ -74,7 +74,14 @@ async fn calls_use_the_places_of_all_connections() {
     let error = full.rpc().unwrap();
     assert_eq!((error.code(), error.execution()), (Code::DeadlineExceeded, Execution::NotSent));
     assert_eq!(error.phase(), Phase::Queue);
-    assert!(error.message().contains("each of 3 connections"), "{error}");
+    assert!(error.message().contains("each of 3 connections has as many calls as"), "{error}");
+    assert!(error.message().contains("Limits::max_in_flight"), "{error}");
+    let _streams = held((0..6).map(|_| hold(&channel)).collect()).await;
+    let full = channel.call::<()>("T.hold", &()).receive::<u64>().timeout(50 * MS).await.unwrap_err();
+    let error = full.rpc().unwrap();
+    assert_eq!(error.phase(), Phase::Queue);
+    assert!(error.message().contains("each of 3 connections has as many streaming calls as"), "{error}");
+    assert!(error.message().contains("Limits::max_streams"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -82,7 +82,9 @@ fn memory_is_released_once_no_call_is_there() {
     assert_eq!(shared.in_flight(), 1, "the server still works on it");
     let mut replies = vec![(seq, ReplyParts::take_from(&mut Message::default()))];
     shared.complete(&mut replies, &mut Vec::new());
+    assert!(shared.lock().in_flight.holds_memory());
     shared.release_memory();
+    assert!(!shared.lock().in_flight.holds_memory());
     assert_eq!(shared.in_flight(), 0);
     let (next, _) = shared.enqueue(&request, None).unwrap();
     assert!(next > seq, "numbers go on");
