@@ -204,3 +204,28 @@ where
         Ok(received.into_iter().map(|(key, ByteValue(value))| (key, value)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::codec::Codec;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Upload<'a> {
+        #[serde(borrow, with = "borrowed")]
+        data: Cow<'a, [u8]>,
+    }
+
+    #[test]
+    fn borrowed_bytes_point_into_the_body_where_it_has_them() {
+        let upload = Upload { data: Cow::Borrowed(&[1, 2, 255]) };
+        for codec in Codec::built_in() {
+            let body = codec.encode(&upload).unwrap();
+            let received: Upload<'_> = codec.borrow_arguments(&body).unwrap();
+            assert_eq!(received, upload, "{codec}");
+            assert_eq!(matches!(received.data, Cow::Borrowed(_)), codec == Codec::MessagePack, "{codec}");
+        }
+    }
+}

@@ -125,6 +125,32 @@ fn deeply_nested_enum_is_an_error() {
 }
 
 #[test]
+fn keys_that_begin_or_end_alike_are_told_apart() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Bounds {
+        high_a: u8,
+        high_b: u8,
+        a_low: u8,
+        b_low: u8,
+        a_longer_key: u8,
+        b_longer_key: u8,
+    }
+    let bounds = Bounds { high_a: 1, high_b: 2, a_low: 3, b_low: 4, a_longer_key: 5, b_longer_key: 6 };
+    let codec = Codec::MessagePack;
+    assert_eq!(codec.decode(&codec.encode(&bounds).unwrap()).as_ref(), Ok(&bounds));
+    // Not in the order that is likely.
+    let mut others = b"\x86".to_vec();
+    for (key, value) in
+        [("high_b", 2), ("high_a", 1), ("b_low", 4), ("a_low", 3), ("b_longer_key", 6), ("a_longer_key", 5)]
+    {
+        others.push(0xa0 | key.len() as u8);
+        others.extend_from_slice(key.as_bytes());
+        others.push(value);
+    }
+    assert_eq!(codec.decode(&others), Ok(bounds));
+}
+
+#[test]
 fn arguments_decode_from_a_map_an_array_or_an_empty_body() {
     #[derive(Debug, PartialEq, Deserialize)]
     struct Args {
