@@ -123,6 +123,9 @@ async fn many_heartbeats_fit_one_request_and_unknown_instances_are_returned() {
     let answer = answer.json();
     assert_eq!((&answer["renewed"], &answer["heartbeat_ms"]), (&json!(2), &json!(3000)));
     assert_eq!(answer["unknown"], json!([{"service": "Arith", "id": "no"}]));
+    // Without one that is renewed, the interval is that of instances that ask for none.
+    let none = running.send("POST /v1/heartbeats", &[], r#"{"instances":[]}"#).await.json();
+    assert_eq!((&none["renewed"], &none["heartbeat_ms"]), (&json!(0), &json!(240_000)));
 
     // Ten thousand fit into a request.
     let many: Vec<_> =

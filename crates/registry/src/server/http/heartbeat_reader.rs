@@ -305,14 +305,15 @@ mod tests {
     #[test]
     fn values_that_take_long_are_refused() {
         let long = "x".repeat(MAX_VALUE_BYTES);
-        for body in [
-            format!(r#"{{"instances":[{{"id":"{long}"}}]}}"#),
-            format!(r#"{{"x":"{long}","instances":[]}}"#),
-            format!(r#"{{"x":{}1{},"instances":[]}}"#, "[".repeat(100), ",1".repeat(MAX_VALUE_BYTES)),
-            format!(r#"{{"{long}":1,"instances":[]}}"#),
+        for (body, column) in [
+            (format!(r#"{{"instances":[{{"id":"{long}"}}]}}"#), 15),
+            (format!(r#"{{"x":"{long}","instances":[]}}"#), 6),
+            (format!(r#"{{"x":{}1{},"instances":[]}}"#, "[".repeat(100), ",1".repeat(MAX_VALUE_BYTES)), 6),
+            (format!(r#"{{"{long}":1,"instances":[]}}"#), 2),
         ] {
             let error = read(body.as_bytes()).unwrap_err();
-            assert!(error.contains("a value of more than 65536 bytes at line 1 column"), "{error}");
+            let expected = format!("a value of more than 65536 bytes at line 1 column {column}");
+            assert!(error.ends_with(&expected), "{error}");
         }
         // White space alone is read in parts.
         let spaces = format!(r#"{{"instances":[{0}{{"id":"a"}}{0}]{0}}}{0}"#, " ".repeat(1_000_000));

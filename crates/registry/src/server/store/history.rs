@@ -13,7 +13,7 @@ use super::record::Record;
 use crate::wire::{Cause, Delete, Envelope, event};
 
 /// Changes that are kept for watchers that lag behind or reconnect. A change is some 500 bytes.
-const MAX_CHANGES: usize = 4096;
+pub(super) const MAX_CHANGES: usize = 4096;
 /// The maximum size of these changes, in bytes; they share the JSON of the instances.
 const MAX_CHANGES_BYTES: usize = 16 * 1024 * 1024;
 /// Changes that are returned at once, so that the store is not locked for long, and that a watcher holds.

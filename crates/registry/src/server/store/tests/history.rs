@@ -1,5 +1,6 @@
 //! Changes for watchers, and the memory that they take.
 
+use super::super::history::MAX_CHANGES;
 use super::*;
 
 #[test]
@@ -32,6 +33,9 @@ fn changes_of_other_services_do_not_drop_those_of_a_quiet_one() {
     };
     assert_eq!((frames.len(), rev), (1, store.rev()));
     assert_eq!(store.since(None, known), ChangesSince::Lost);
+    let oldest = store.rev() - MAX_CHANGES as u64;
+    assert!(matches!(store.since(None, oldest), ChangesSince::Known { .. }));
+    assert_eq!(store.since(None, oldest - 1), ChangesSince::Lost);
     assert_eq!(store.since(None, store.rev() + 1), ChangesSince::Lost);
     assert_eq!(store.since(Some("B"), known), ChangesSince::Lost);
 }

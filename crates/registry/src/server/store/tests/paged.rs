@@ -91,6 +91,20 @@ fn items_in_order_fill_their_pages() {
 }
 
 #[test]
+fn pages_that_are_too_large_for_one_stay_apart() {
+    for size in [1, MAX_PAGE_BYTES / 4] {
+        let mut paged = Paged::new(&Retained::default());
+        for key in 0..300 {
+            paged.insert(pair(key, size));
+        }
+        for key in (0..300).step_by(3) {
+            paged.remove(&format!("{key:05}"));
+            assert_balanced(&paged.pages());
+        }
+    }
+}
+
+#[test]
 fn change_copies_one_page_of_those_that_readers_hold() {
     let mut paged = Paged::new(&Retained::default());
     for key in 0..10_000 {
