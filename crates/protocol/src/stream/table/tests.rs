@@ -8,6 +8,7 @@ use bytes::{Buf, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::header::Flags;
 use crate::message::MessageDecoder;
 use crate::stream::{ITEM_OVERHEAD, StreamWait};
 
@@ -177,6 +178,18 @@ fn items_that_came_before_the_response_can_still_be_taken() {
     let removed = client.poll_items(Seq(1), &mut context());
     assert!(matches!(removed, Poll::Ready(Err(StreamClosed::Ended))));
     assert!(client.is_empty());
+}
+
+#[test]
+fn items_that_come_when_their_call_is_over_are_not_delivered() {
+    let mut table = table(KIB);
+    table.open(Seq(1), true);
+    let item = || ItemBatch::one(Bytes::from_static(b"item"), Flags::NONE);
+    table.receive_batch(Seq(1), item()).unwrap();
+    assert_eq!(take(&mut table, 1), Some(4));
+    table.complete(Seq(1));
+    table.receive_batch(Seq(1), item()).unwrap();
+    assert_eq!(take(&mut table, 1), None);
 }
 
 #[test]
