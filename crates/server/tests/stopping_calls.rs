@@ -180,7 +180,9 @@ async fn panic_is_internal_and_done_and_affects_no_other_call() {
     let server = serve(Limits::default());
     let mut client = server.connect().await;
     let neighbour = client.request("T.wait", none()).await;
-    for name in ["sync", "first", "later", "drop", "twice", "drop_later"] {
+    let panics =
+        ["sync", "first", "later", "drop", "twice", "drop_later", "read", "written", "written_later"];
+    for name in panics {
         let method = format!("T.panic_{name}");
         let answer = client.call(&method, none()).await;
         let said = answer.assert_error(Code::Internal, Execution::Done);

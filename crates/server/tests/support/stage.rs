@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use farcall_context::{Context, Inherited};
 use farcall_server::{Server, ServerBuilder};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
@@ -68,6 +68,21 @@ impl Drop for Mine {
         if !std::thread::panicking() {
             panic!("in a drop");
         }
+    }
+}
+
+/// Panics when it is read, and when it is written.
+struct Unusable;
+
+impl<'de> Deserialize<'de> for Unusable {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("in a `Deserialize`")
+    }
+}
+
+impl Serialize for Unusable {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("in a `Serialize`")
     }
 }
 
@@ -165,6 +180,12 @@ pub fn builder(stage: &Stage) -> ServerBuilder {
                 let _ = &mine;
                 sleep.as_mut().poll(cx)
             })
+        })
+        .method("T.panic_read", |_: Unusable| async move {})
+        .method("T.panic_written", |_: Nothing| async move { Unusable })
+        .method("T.panic_written_later", |_: Nothing| async move {
+            sleep(millis(1)).await;
+            Unusable
         })
         .method("T.times", move |cx: Context, _: Nothing| async move {
             let current_ms = left(Inherited::current().deadline);
