@@ -22,13 +22,24 @@ fn unreachable(channel: &Channel) -> usize {
     channel.endpoints().iter().filter(|one| matches!(one.health, Health::Unreachable { .. })).count()
 }
 
-#[tokio::test]
-async fn failing_endpoint_is_ejected_until_a_probe_succeeds() {
+/// Starts two servers, the second of which fails `T.fail`, and a channel that ejects one after three failures in a row.
+fn one_that_fails() -> (Running, Running, Channel) {
     let (good, bad) = (serve("good"), serve("bad"));
     bad.fails(Code::Internal, Execution::Done);
-    let channel =
-        over(&[&good, &bad]).balancer(RoundRobin).outlier_detection(OutlierDetection::failures(3)).build();
-    let channel = channel.unwrap();
+    let channel = over(&[&good, &bad]).balancer(RoundRobin).outlier_detection(OutlierDetection::failures(3));
+    let channel = channel.build().unwrap();
+    (good, bad, channel)
+}
+
+async fn fail_until_ejected(channel: &Channel) {
+    while ejected(channel).is_empty() {
+        fail(channel).await;
+    }
+}
+
+#[tokio::test]
+async fn failing_endpoint_is_ejected_until_a_probe_succeeds() {
+    let (_good, bad, channel) = one_that_fails();
     let mut calls = 0;
     // One snapshot, since it is readmitted after a while.
     let (out, why) = loop {
@@ -69,33 +80,19 @@ async fn until_called(channel: &Channel, server: &Running) {
 
 #[tokio::test]
 async fn readmitted_endpoint_is_ejected_again_after_one_failure() {
-    let (good, bad) = (serve("good"), serve("bad"));
-    bad.fails(Code::Internal, Execution::Done);
-    let channel =
-        over(&[&good, &bad]).balancer(RoundRobin).outlier_detection(OutlierDetection::failures(3)).build();
-    let channel = channel.unwrap();
-    while ejected(&channel).is_empty() {
-        fail(&channel).await;
-    }
+    let (_good, bad, channel) = one_that_fails();
+    fail_until_ejected(&channel).await;
     let before = bad.calls();
     // The probe succeeds, though the method still fails.
     until("it is readmitted", || ejected(&channel).is_empty()).await;
-    while ejected(&channel).is_empty() {
-        fail(&channel).await;
-    }
+    fail_until_ejected(&channel).await;
     assert_eq!(bad.calls(), before + 1);
 }
 
 #[tokio::test]
 async fn success_ends_the_probation_of_a_readmitted_endpoint() {
-    let (good, bad) = (serve("good"), serve("bad"));
-    bad.fails(Code::Internal, Execution::Done);
-    let channel =
-        over(&[&good, &bad]).balancer(RoundRobin).outlier_detection(OutlierDetection::failures(3)).build();
-    let channel = channel.unwrap();
-    while ejected(&channel).is_empty() {
-        fail(&channel).await;
-    }
+    let (_good, bad, channel) = one_that_fails();
+    fail_until_ejected(&channel).await;
     until("it is readmitted", || ejected(&channel).is_empty()).await;
     until_called(&channel, &bad).await;
     let before = bad.calls();
@@ -197,9 +194,7 @@ async fn outcomes_of_calls_sent_before_readmission_are_ignored() {
     let slow: Vec<_> =
         (0..4).map(|_| channel.call::<()>("T.slow", &()).timeout(Duration::from_secs(4)).start()).collect();
     until("they are there", || bad.handle.in_flight() == 2).await;
-    while ejected(&channel).is_empty() {
-        fail(&channel).await;
-    }
+    fail_until_ejected(&channel).await;
     until("it is readmitted", || ejected(&channel).is_empty()).await;
     for call in slow {
         call.await.unwrap_err();
