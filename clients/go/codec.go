@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 )
 
 // maxDepth is the number of levels to which a value nests in JSON (6.3).
@@ -99,16 +100,21 @@ func (a *answer) decode(req *request, reply any) error {
 var (
 	errCompressed = errors.New("it is compressed, which was not agreed on")
 	errNoJSON     = errors.New("it is no JSON")
+	errNoText     = errors.New("it is not UTF-8")
 )
 
-// decodeBody decodes a result or an item; into nil, it only checks that it is JSON.
+// decodeBody decodes a result or an item, of which an empty one is null; into nil, it only checks that it is JSON.
 func decodeBody(body []byte, flags uint64, into any) error {
 	switch {
 	case flags&flagCompressed != 0:
 		return errCompressed
+	case len(body) == 0:
+		return nil
+	case !utf8.Valid(body):
+		return errNoText // encoding/json would replace it
 	case into != nil:
 		return json.Unmarshal(body, into)
-	case len(body) > 0 && !json.Valid(body):
+	case !json.Valid(body):
 		return errNoJSON
 	}
 	return nil

@@ -70,6 +70,9 @@ func TestHeadersAreReadAsSpecified(t *testing.T) {
 		`{"kind":"response","seq":1,"metadata":{"a":1}}`:                                                                  false,
 		`{"kind":"response","seq":1,"metadata":{"a":null}}`:                                                               false,
 		`{"kind":"response","seq":1,"metadata":[]}`:                                                                       false,
+		`{"kind":"response","seq":1,"flags":-1}`:                                                                          false,
+		`{"kind":"response","seq":1,"timeout_ms":"1"}`:                                                                    false,
+		`{"kind":"response","seq":1,"service_method":1}`:                                                                  false,
 		`{"kind":"response","seq":1,"error":5}`:                                                                           false,
 		`{"kind":"response","seq":1,"error":{}}`:                                                                          true,
 		`{"kind":"response","seq":1,"error":{"code":5}}`:                                                                  true,
@@ -89,6 +92,19 @@ func TestHeadersAreReadAsSpecified(t *testing.T) {
 	h, err := decodeHeader([]byte(`{"kind":"response","seq":1,"error":{"code":"new","execution":"new","message":5}}`))
 	if must(t, err); *h.err != (wireError{"internal", "", "maybe"}) {
 		t.Fatalf("%+v", h.err)
+	}
+}
+
+func TestBodiesAreReadAsSpecified(t *testing.T) {
+	for body, want := range map[string]any{"": nil, "null": nil, " 7\n": 7.0, `"\u00e9"`: "é", "\"\xff\"": errNoText, "7 8": nil} {
+		var value any
+		err := decodeBody([]byte(body), 0, &value)
+		if want == errNoText && err != errNoText || body == "7 8" && err == nil || want != errNoText && value != want {
+			t.Errorf("%q: %v, %v", body, value, err)
+		}
+		if isBroken := want == errNoText || body == "7 8"; isBroken != (decodeBody([]byte(body), 0, nil) != nil) {
+			t.Errorf("%q into nil", body)
+		}
 	}
 }
 

@@ -84,6 +84,9 @@ func shakeHands(w io.Writer, r *bufio.Reader, own option) (Terms, error) {
 		if err != nil {
 			e = &wireError{Code: string(CodeInternal), Message: "it refused the connection"}
 		}
+		if e.Message == "" {
+			e.Message = e.Code
+		}
 		return Terms{}, fail(Code(e.Code), ExecutionNotSent, "%s", e.Message)
 	}
 	var codec string
@@ -92,6 +95,9 @@ func shakeHands(w io.Writer, r *bufio.Reader, own option) (Terms, error) {
 	err3 := stringField(answered["codec_type"], &codec)
 	if err1 != nil || err2 != nil || err3 != nil || magic != magicNumber || spoken != version || codec != codecJSON {
 		return Terms{}, violation("the magic_number, version or codec_type in its Option is another one")
+	}
+	if !isNull(answered["compression"]) {
+		return Terms{}, violation("compression in its Option was not offered")
 	}
 	return termsOf(answered)
 }
@@ -138,7 +144,7 @@ func termsOf(fields map[string]json.RawMessage) (Terms, error) {
 		if err != nil {
 			return Terms{}, violation("%s in its Option is no count", f.name)
 		}
-		// Of a stated window of 0 nothing may be spent before the first credit (18.3).
+		// 0 says no more than no value does, but of a stated window of 0 nothing may be spent before the first credit (18.3).
 		if n == 0 && (f.name != "stream_window" || isNull(fields[f.name])) {
 			n = uint64(f.def)
 		}
@@ -160,10 +166,16 @@ func termsOf(fields map[string]json.RawMessage) (Terms, error) {
 			t.OnceStore = t.OnceStore[:maxStoreName]
 		}
 	}
-	var features []json.RawMessage
-	if !isNull(fields["features"]) && json.Unmarshal(fields["features"], &features) == nil {
+	if raw := fields["features"]; !isNull(raw) {
+		var features []*string
+		if err := json.Unmarshal(raw, &features); err != nil {
+			return Terms{}, violation("features in its Option is no list of strings")
+		}
 		for _, feature := range features {
-			t.Streams = t.Streams || string(feature) == `"streams"`
+			if feature == nil {
+				return Terms{}, violation("features in its Option is no list of strings")
+			}
+			t.Streams = t.Streams || *feature == "streams"
 		}
 	}
 	if t.Streams {

@@ -59,6 +59,10 @@ func TestOption(t *testing.T) {
 	if terms, _ := c.Terms(); terms.MaxFrameBytes != 4<<20 || terms.MaxInFlight != 1024 || terms.MaxStreams != 256 || terms.StreamWindow != 65536 {
 		t.Fatalf("%+v", terms)
 	}
+	silent := serveWith(t, `,"max_frame_bytes":0,"max_in_flight":0.0`, nil, (*peer).echo)
+	if terms, _ := dialed(t, silent.address, nil).Terms(); terms.MaxFrameBytes != 4<<20 || terms.MaxInFlight != 1024 {
+		t.Fatalf("%+v", terms)
+	}
 	if text := jsonOf(c.opts.String()); strings.Contains(text, "secret") {
 		t.Fatal(text)
 	}
@@ -88,10 +92,15 @@ func TestRefusals(t *testing.T) {
 	}
 	assertDialFails(t, raw(t, `{"error":{"code":"resource_exhausted","message":"too many \u001b[31m`+strings.Repeat("x", 2000)+`"}}`, true), `too many \x1b[31m`, CodeResourceExhausted, nil)
 	assertDialFails(t, raw(t, `{"error":{"code":"strange"}}`, true), "internal", CodeInternal, nil)
+	assertDialFails(t, raw(t, `{"error":{}}`, true), ": internal (", CodeInternal, nil)
 	assertDialFails(t, raw(t, `{"error":5}`, true), "refused", CodeInternal, nil)
 	assertDialFails(t, raw(t, `{}`, true), "is another one", CodeUnavailable, nil)
 	assertDialFails(t, raw(t, `{"magic_number":3405691582,"version":2,"codec_type":"application/json"}`, true), "is another one", CodeUnavailable, nil)
 	assertDialFails(t, raw(t, `{"magic_number":3405691582,"version":1,"codec_type":"application/json","max_in_flight":-1}`, true), "max_in_flight", CodeUnavailable, nil)
+	for _, field := range []string{`"compression":"lz4"`, `"features":"streams"`, `"features":["streams",null]`, `"once_store":1`} {
+		name := strings.Split(field, `"`)[1]
+		assertDialFails(t, raw(t, `{"magic_number":3405691582,"version":1,"codec_type":"application/json",`+field+`}`, true), name+" in its Option", CodeUnavailable, nil)
+	}
 	assertDialFails(t, raw(t, `[]`, true), "no JSON object", CodeUnavailable, nil)
 	assertDialFails(t, raw(t, "\xff\xff\xff\xff", false), "allowed", CodeUnavailable, nil)
 	assertDialFails(t, raw(t, "HTTP/1.1 400 Bad Request\r\n\r\n", false), "it speaks HTTP", CodeUnavailable, nil)

@@ -1540,7 +1540,7 @@ class Connection {
   #hear(data) {
     if (this.#isEnded) return;
     this.#heard = now();
-    if (!(data instanceof ArrayBuffer)) return this.#end("internal", "the server sent text instead of bytes");
+    if (!(data instanceof ArrayBuffer)) return this.#end("unavailable", "the server sent text instead of bytes");
     try {
       this.#frames.read(new Uint8Array(data), () => this.#limit, (frame) => this.#take(frame));
     } catch (error) {
@@ -1548,7 +1548,7 @@ class Connection {
         const why = { code: error.code, message: error.message };
         this.#writeHeader({ kind: "goaway", seq: this.#seq, error: why });
       }
-      this.#end("internal", `the server broke the protocol: ${error.message}`, error);
+      this.#end("unavailable", `the server broke the protocol: ${error.message}`, error);
     }
   }
 
@@ -1572,17 +1572,19 @@ class Connection {
   }
 
   #agree(option) {
-    if (option?.error) {
+    if (option && isStated(option.error)) {
       const { code, message } = readError(option.error);
       return this.#end(code, `the server refused: ${message}`);
     }
     if (option?.magic_number !== MAGIC_NUMBER || option.version !== VERSION || option.codec_type !== CODEC) {
       throw new Error("its Option is not one of version 1 in JSON");
     }
+    if (isStated(option.compression)) throw new Error("compression in its Option was not offered");
     this.#terms = {
-      maxFrameBytes: whole(option.max_frame_bytes, DEFAULT_MAX_FRAME_BYTES, "max_frame_bytes"),
-      maxInFlight: whole(option.max_in_flight, DEFAULT_MAX_IN_FLIGHT, "max_in_flight"),
-      streams: option.features?.includes?.(STREAMS) ? streamTerms(option) : null,
+      // 0 says no more than no value does.
+      maxFrameBytes: stated(option, "max_frame_bytes", 0) || DEFAULT_MAX_FRAME_BYTES,
+      maxInFlight: stated(option, "max_in_flight", 0) || DEFAULT_MAX_IN_FLIGHT,
+      streams: features(option).includes(STREAMS) ? streamTerms(option) : null,
       onceStore: onceStore(option.once_store),
     };
     this.#readyAt = now();
@@ -2000,11 +2002,32 @@ function readCredit(body) {
 
 /** Returns the terms of streams in the Option of a server that has them. */
 function streamTerms(option) {
-  const window = whole(option.stream_window, DEFAULT_STREAM_WINDOW, "stream_window", 0);
+  const window = stated(option, "stream_window", DEFAULT_STREAM_WINDOW);
   return {
     window: Math.min(window, MAX_STREAM_WINDOW), // of 0, nothing may be spent before the first credit
-    max: whole(option.max_streams, DEFAULT_MAX_STREAMS, "max_streams", 0),
+    max: stated(option, "max_streams", DEFAULT_MAX_STREAMS),
   };
+}
+
+/** Returns the optional parts that a server's Option names. */
+function features({ features }) {
+  if (!isStated(features)) return [];
+  const isList = Array.isArray(features) && features.every((feature) => typeof feature === "string");
+  if (!isList) throw new Error("features in its Option is no list of strings");
+  return features;
+}
+
+/** Returns a number of a server's Option, or the default if it has none. One of any size is a number. */
+function stated(option, name, fallback) {
+  const value = option[name];
+  if (!isStated(value)) return fallback;
+  if (!Number.isInteger(value) || value < 0) throw new Error(`${name} in its Option is no count`);
+  return value;
+}
+
+/** False for what stands for an absent field. */
+function isStated(value) {
+  return value !== undefined && value !== null;
 }
 
 /** Returns the error of a streaming call on a connection that takes none. */
@@ -2085,15 +2108,31 @@ function checkHeader(header) {
   if (typeof header !== "object" || header === null || typeof header.kind !== "string") {
     throw new Error("a header without a kind");
   }
-  if (!Number.isSafeInteger(header.seq) || header.seq < 0) throw new Error("a header without a number");
+  if (!isUint(header.seq)) throw new Error("a header without a number");
+  for (const [name, [isOfType, type]] of Object.entries(OPTIONAL_FIELDS)) {
+    if (isStated(header[name]) && !isOfType(header[name])) throw new Error(`the ${name} of a header is no ${type}`);
+  }
   return header;
 }
+
+const isUint = (value) => Number.isInteger(value) && value >= 0 && value <= Number.MAX_SAFE_INTEGER;
+const isObject = (value) => typeof value === "object" && !Array.isArray(value);
+const isString = (value) => typeof value === "string";
+
+/** The fields of a header that may be absent, or null: what each is, and its name in messages. */
+const OPTIONAL_FIELDS = {
+  service_method: [isString, "string"],
+  timeout_ms: [isUint, "integer"],
+  error: [isObject, "object"],
+  metadata: [(value) => isObject(value) && Object.values(value).every(isString), "map of strings"],
+  flags: [isUint, "integer"],
+};
 
 /** Returns a valid error of section 11, whatever the server sent. */
 function readError({ code, message, execution }) {
   return {
     code: CODES.has(code) ? code : "internal",
-    message: escape(typeof message === "string" && message ? message : String(code)),
+    message: escape(message && isString(message) ? message : isString(code) ? code : "internal"),
     execution: EXECUTIONS.has(execution) ? execution : "maybe",
   };
 }

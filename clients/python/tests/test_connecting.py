@@ -60,6 +60,11 @@ class HandshakeTest(AsyncCase):
         self.assertEqual(server.options, [expected])
         self.assertEqual(client.terms, farcall.Terms(5000, 7, 1.5))
 
+    async def test_limits_of_0_are_those_of_an_option_without_them(self):
+        server = await FakeServer.start(self, echoing, max_frame_bytes=0, max_in_flight=0.0)
+        client = await self.connect(server.address)
+        self.assertEqual(client.terms, farcall.Terms(4 << 20, 1024, None))
+
     async def test_a_refusal_is_raised_by_its_code(self):
         for code in CODES:
             with self.subTest(code=code):
@@ -83,6 +88,10 @@ class HandshakeTest(AsyncCase):
             (frame(good.replace(b"json", b"msgpack") + b"}"), "codec_type"),
             (frame(good + b',"max_in_flight":"many"}'), "max_in_flight"),
             (frame(good + b',"max_frame_bytes":-1}'), "max_frame_bytes"),
+            (frame(good + b',"compression":"lz4"}'), "compression"),
+            (frame(good + b',"features":"streams"}'), "features"),
+            (frame(good + b',"features":["streams",1]}'), "features"),
+            (frame(good + b',"once_store":1}'), "once_store"),
             (frame(good + b',"error":"no"}'), "internal"),
             (frame(b" " * 4097), "4097 bytes"),
             (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it speaks HTTP"),

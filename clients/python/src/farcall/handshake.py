@@ -110,6 +110,8 @@ async def shake_hands(stream: FrameStream, option: dict[str, Any]) -> Terms:
     for field in ("magic_number", "version", "codec_type"):
         if answer.get(field) != option[field]:
             raise ProtocolError(f"the {field} in its Option is another one")
+    if answer.get("compression") is not None:
+        raise ProtocolError("compression in its Option was not offered")
     return Terms.of(answer)
 
 
@@ -134,7 +136,11 @@ async def read_option(stream: FrameStream) -> dict[str, Any]:
 
 def _max_streams(option: dict[str, Any]) -> int | None:
     features = option.get("features")
-    if not isinstance(features, list) or STREAMS_FEATURE not in features:
+    if features is None:
+        return None
+    if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
+        raise ProtocolError("features in its Option is no list of strings")
+    if STREAMS_FEATURE not in features:
         return None
     if option.get("max_streams") == 0:
         return 0
@@ -160,8 +166,8 @@ def _once_store(option: dict[str, Any]) -> str | None:
 
 def _count(option: dict[str, Any], field: str, default: int) -> int:
     value = option.get(field)
-    if value is None or value == 0:
-        return default
+    if value is None or value == 0 and not isinstance(value, bool):
+        return default  # 0 says no more than no value does
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # JSON has one kind of number
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:

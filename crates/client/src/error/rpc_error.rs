@@ -85,7 +85,11 @@ impl RpcError {
         Self::from_status(Status::new(code, execution, message), phase)
     }
 
-    pub(crate) fn from_status(status: Status, phase: Phase) -> Self {
+    pub(crate) fn from_status(mut status: Status, phase: Phase) -> Self {
+        if status.message.is_empty() {
+            // A server need not say more than the code.
+            status.message = status.code.name().to_owned();
+        }
         let inner = Inner {
             status,
             phase,
@@ -315,6 +319,12 @@ mod tests {
             let message = "calling `Stock.take`: no answer within 1 s";
             assert_eq!(status, Status::new(Code::DeadlineExceeded, expected, message));
         }
+    }
+
+    #[test]
+    fn message_of_a_server_that_gave_none_is_the_code() {
+        let error = RpcError::from_status(Status::refused(Code::Unavailable, ""), Phase::Wait);
+        assert_eq!(error.to_string(), "unavailable (unavailable, refused)");
     }
 
     #[test]

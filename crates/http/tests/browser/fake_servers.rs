@@ -123,6 +123,13 @@ async fn server_that_violates_the_protocol_is_disconnected() {
           noSeq: (socket) => socket.respond({ kind: "response" }),
           hugeSeq: (socket) => socket.respond('{"kind":"response","seq":9007199254740992}'),
           noObject: (socket) => socket.respond("[1]"),
+          errorOfText: (socket) => socket.respond({ kind: "response", seq: 1, error: "no" }),
+          errorOfNothing: (socket) => socket.respond({ kind: "response", seq: 1, error: false }, "1"),
+          errorOfAList: (socket) => socket.respond({ kind: "response", seq: 1, error: ["internal", "no"] }),
+          metadataOfCounts: (socket) => socket.respond({ kind: "response", seq: 1, metadata: { a: 1 } }, "1"),
+          negativeFlags: (socket) => socket.respond({ kind: "response", seq: 1, flags: -1 }, "1"),
+          timeoutOfText: (socket) => socket.respond({ kind: "response", seq: 1, timeout_ms: "1" }, "1"),
+          methodOfANumber: (socket) => socket.respond({ kind: "response", seq: 1, service_method: 1 }, "1"),
           noJson: (socket) => socket.respond("{"),
           noText: (socket) => socket.respond(new Uint8Array([0xff, 0xfe])),
           text: (socket) => socket.deliver({ buffer: "text" }),
@@ -143,7 +150,7 @@ async fn server_that_violates_the_protocol_is_disconnected() {
         }
         return answers"#;
     let answers = browser.script(script).await;
-    assert_eq!(answers.as_object().unwrap().len(), 11);
+    assert_eq!(answers.as_object().unwrap().len(), 18);
     for (name, answer) in answers.as_object().unwrap() {
         assert_eq!(kind(&answer[0]), ("unavailable", "maybe"), "{name}");
         assert_eq!(answer[1], true, "{name}");
@@ -151,6 +158,35 @@ async fn server_that_violates_the_protocol_is_disconnected() {
         assert!(message(&answer[0]).contains(reason), "{name}: {answer}");
         let goaway = if name.starts_with("long") { json!("resource_exhausted") } else { Value::Null };
         assert_eq!(answer[2], goaway, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn terms_of_another_type_are_named_and_large_ones_are_taken() {
+    let site = Site::new().await;
+    let browser = site.browser().await;
+    let script = r#"
+        const broken = [{ compression: "lz4" }, { features: "streams" }, { features: ["streams", 1] }, { once_store: 1 },
+          { max_in_flight: -1 }, { max_frame_bytes: "1" }, { features: ["streams"], stream_window: 1.5 }];
+        const unusual = [{ max_in_flight: 0 }, { max_frame_bytes: 0 }, { max_in_flight: 2 ** 60, max_frame_bytes: 2 ** 60 },
+          { compression: null, features: null, max_in_flight: null }, { features: ["streams"], stream_window: 2 ** 60 }];
+        const ask = (terms) => {
+          const Socket = fakeServer((socket, { seq }) => socket.respond({ kind: "response", seq }, "7"), terms);
+          return failure(connect("ws://127.0.0.1:1", { WebSocket: Socket }).call("Any.thing"));
+        };
+        return [await Promise.all(broken.map(ask)), await Promise.all(unusual.map(ask)),
+          await Promise.all([{}, "no", false].map((error) => ask({ error })))]"#;
+    let answer = browser.script(script).await;
+    let fields =
+        ["compression", "features", "features", "once_store", "max_in_flight", "max_frame_bytes", "stream_window"];
+    for (error, field) in answer[0].as_array().unwrap().iter().zip(fields) {
+        assert_eq!(kind(error), ("unavailable", "not_sent"), "{error}");
+        assert!(message(error).contains(&format!("{field} in its Option")), "{error}");
+    }
+    assert_eq!(answer[1], json!(vec![json!({"unexpected": 7}); 5]));
+    for error in answer[2].as_array().unwrap() {
+        assert_eq!(kind(error), ("internal", "not_sent"), "{error}");
+        assert!(message(error).ends_with("the server refused: internal"), "{error}");
     }
 }
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use super::error::HandshakeError;
 use super::negotiated::{Negotiated, StreamTerms};
-use super::option::{ClientOption, ServerOption, from_millis, has_streams, limit, shown, store_name, window};
+use super::option::{
+    ClientOption, ServerOption, from_millis, has_streams, in_flight, limit, shown, store_name, window,
+};
 use super::{DEFAULT_CONNECT_TIMEOUT, MAGIC_NUMBER, STREAMS, VERSION};
 use crate::code::{Code, Execution};
 use crate::codec::Codec;
 use crate::compression::Compression;
-use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxInFlight, MaxStreams, StreamWindow};
+use crate::limits::{MAX_OPTION_BYTES, MaxFrameBytes, MaxStreams, StreamWindow};
 use crate::object::Object;
 use crate::status::Status;
 use crate::text::{MAX_PEER_TEXT, parse_error, truncate};
@@ -142,7 +144,8 @@ impl ClientOffer {
             .map_err(|error| HandshakeError::Malformed { message: parse_error(&error) })?;
         if let Some(Object(error)) = answer.error {
             let code = error.code.as_deref().map_or(Code::Internal, Code::from_name);
-            let message = truncate(&error.message.unwrap_or_default(), MAX_PEER_TEXT).to_owned();
+            let message = error.message.filter(|message| !message.is_empty());
+            let message = truncate(message.as_deref().unwrap_or(code.name()), MAX_PEER_TEXT).to_owned();
             let codecs = answer.codecs.unwrap_or_default();
             return Err(HandshakeError::Refused {
                 status: Status::new(code, Execution::Refused, message),
@@ -185,9 +188,7 @@ impl ClientOffer {
             compression,
             send_limit: limit(answer.max_frame_bytes),
             receive_limit: self.max_frame_bytes,
-            max_in_flight: answer.max_in_flight.map_or(MaxInFlight::DEFAULT, |calls| {
-                MaxInFlight::new(usize::try_from(calls).unwrap_or(usize::MAX))
-            }),
+            max_in_flight: in_flight(answer.max_in_flight),
             streams,
             once_store: answer.once_store.and_then(|name| store_name(&name)),
         })

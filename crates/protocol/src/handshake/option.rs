@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::STREAMS;
-use crate::limits::{MAX_ONCE_STORE_BYTES, MaxFrameBytes, StreamWindow};
+use crate::limits::{MAX_ONCE_STORE_BYTES, MaxFrameBytes, MaxInFlight, StreamWindow};
 use crate::object::Object;
 use crate::text::{EscapedText, truncate};
 use crate::uint::optional;
@@ -81,10 +81,18 @@ pub(super) fn from_millis(millis: Option<u64>) -> Option<Duration> {
     millis.filter(|millis| *millis > 0).map(Duration::from_millis)
 }
 
+/// Returns the limit of frames that an Option states. 0 says no more than no value does.
 pub(super) fn limit(bytes: Option<u64>) -> MaxFrameBytes {
-    bytes.map_or(MaxFrameBytes::DEFAULT, |bytes| {
-        MaxFrameBytes::new(usize::try_from(bytes).unwrap_or(usize::MAX))
-    })
+    stated(bytes).map_or(MaxFrameBytes::DEFAULT, MaxFrameBytes::new)
+}
+
+/// Returns the limit of calls that an Option states. 0 says no more than no value does.
+pub(super) fn in_flight(calls: Option<u64>) -> MaxInFlight {
+    stated(calls).map_or(MaxInFlight::DEFAULT, MaxInFlight::new)
+}
+
+fn stated(count: Option<u64>) -> Option<usize> {
+    count.filter(|count| *count > 0).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 pub(super) fn window(bytes: Option<u64>) -> StreamWindow {

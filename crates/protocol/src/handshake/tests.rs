@@ -201,6 +201,31 @@ fn stated_window_of_0_lets_nothing_be_sent() {
 }
 
 #[test]
+fn limits_of_0_are_those_of_an_option_without_them() {
+    let policy = ServerPolicy::default().codecs(vec![Codec::Json]);
+    let option = |limits: &str| {
+        format!(r#"{{"magic_number": 3405691582, "version": 1, "codec_type": "application/json"{limits}}}"#)
+    };
+    let client = ClientOffer::default().codec(Codec::Json);
+    for limits in ["", r#", "max_frame_bytes": 0, "max_in_flight": 0"#] {
+        let hello = policy.negotiate(option(limits).as_bytes()).unwrap();
+        assert_eq!(hello.negotiated.send_limit, MaxFrameBytes::DEFAULT);
+        let negotiated = client.accept_answer(option(limits).as_bytes()).unwrap();
+        assert_eq!(negotiated.send_limit, MaxFrameBytes::DEFAULT);
+        assert_eq!(negotiated.max_in_flight, MaxInFlight::DEFAULT);
+    }
+}
+
+#[test]
+fn refusal_without_a_message_has_that_of_its_code() {
+    let client = ClientOffer::default().codec(Codec::Json);
+    for refusal in [r#"{"error":{"code":"unavailable"}}"#, r#"{"error":{"code":"unavailable","message":""}}"#] {
+        let error = client.accept_answer(refusal.as_bytes()).unwrap_err();
+        assert!(error.to_string().ends_with("unavailable"), "{error}");
+    }
+}
+
+#[test]
 fn integers_may_be_written_in_any_notation() {
     let policy = ServerPolicy::default()
         .codecs(vec![Codec::Json])
