@@ -140,9 +140,9 @@ async fn invalid_arguments_are_refused_with_the_expected_ones() {
             ("Words.join", json!({"right": "b"}), "missing field `left`"),
             ("Words.join", json!([]), "the arguments (left: String, right: Option<String>"),
             ("Words.join", json!("a"), "the arguments (left: String, right: Option<String>"),
-            ("Words.join", json!(["a", "b", "-", 4]), ""),
+            ("Words.join", json!(["a", "b", "-", 4]), "elements"),
             ("Words.join", json!({"left": 1}), "expected a string"),
-            ("Words.match", json!([1]), ""),
+            ("Words.match", json!([1]), "elements"),
             ("Words.match", json!(1), "expected no arguments"),
         ] {
             let error = channel.call::<Value>(method, &arguments).await.unwrap_err();

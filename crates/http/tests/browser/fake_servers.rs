@@ -177,8 +177,15 @@ async fn terms_of_another_type_are_named_and_large_ones_are_taken() {
         return [await Promise.all(broken.map(ask)), await Promise.all(unusual.map(ask)),
           await Promise.all([{}, "no", false].map((error) => ask({ error })))]"#;
     let answer = browser.script(script).await;
-    let fields =
-        ["compression", "features", "features", "once_store", "max_in_flight", "max_frame_bytes", "stream_window"];
+    let fields = [
+        "compression",
+        "features",
+        "features",
+        "once_store",
+        "max_in_flight",
+        "max_frame_bytes",
+        "stream_window",
+    ];
     for (error, field) in answer[0].as_array().unwrap().iter().zip(fields) {
         assert_eq!(kind(error), ("unavailable", "not_sent"), "{error}");
         assert!(message(error).contains(&format!("{field} in its Option")), "{error}");

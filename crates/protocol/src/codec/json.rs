@@ -7,6 +7,7 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter as _};
 
@@ -34,9 +35,23 @@ pub(super) fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Dec
             let error = error.to_string();
             // The two forms that serde_json does not read: see `relaxed`. Other errors would only be found again.
             let is_form = error.starts_with("invalid type: string") || error.starts_with("invalid number");
-            is_form.then(|| decode_relaxed(body)).flatten().ok_or_else(|| DecodeError::value(error))
+            is_form
+                .then(|| decode_relaxed(body))
+                .flatten()
+                .ok_or_else(|| DecodeError::value(named(error, body)))
         })
     })
+}
+
+/// Returns the error with a name for what serde_json calls trailing characters although they stand in a list.
+#[cold]
+fn named(error: String, body: &[u8]) -> String {
+    match error.strip_prefix("trailing characters") {
+        Some(place) if serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
+            format!("a list has more elements than expected{place}")
+        }
+        _ => error,
+    }
 }
 
 #[cold]

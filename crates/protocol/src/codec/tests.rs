@@ -79,6 +79,19 @@ fn trailing_bytes_are_an_error() {
 }
 
 #[test]
+#[cfg(feature = "json")]
+fn list_that_is_too_long_is_told_from_bytes_behind_the_value() {
+    let message = |body: &str| Codec::Json.decode::<(u8, [u8; 1])>(body.as_bytes()).unwrap_err().to_string();
+    for body in ["[1,[2],3]", "[1,[2,3]]", " [1, [2], \"]\"] "] {
+        assert!(
+            message(body).starts_with("a list has more elements than expected at line 1 column"),
+            "{body}"
+        );
+    }
+    assert!(message("[1,[2]] 3").starts_with("trailing characters at line 1 column 9"));
+}
+
+#[test]
 fn empty_body_does_not_decode() {
     for codec in Codec::built_in() {
         assert!(codec.decode::<i64>(b"").is_err());

@@ -219,7 +219,8 @@ fn limits_of_0_are_those_of_an_option_without_them() {
 #[test]
 fn refusal_without_a_message_has_that_of_its_code() {
     let client = ClientOffer::default().codec(Codec::Json);
-    for refusal in [r#"{"error":{"code":"unavailable"}}"#, r#"{"error":{"code":"unavailable","message":""}}"#] {
+    for refusal in [r#"{"error":{"code":"unavailable"}}"#, r#"{"error":{"code":"unavailable","message":""}}"#]
+    {
         let error = client.accept_answer(refusal.as_bytes()).unwrap_err();
         assert!(error.to_string().ends_with("unavailable"), "{error}");
     }
