@@ -134,7 +134,7 @@ impl Attempts {
         let (pending, guard) = sent.await?;
         // Guards measure the latency of their endpoints.
         let timer = if guard.is_none() { core.totals().timer() } else { None };
-        InFlightCall::new(pending, guard, timer).await
+        InFlightCall::new(pending, guard, timer).await.inspect_err(|error| request.lost_in_flight(error))
     }
 
     /// Waits until the next attempt is due.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use farcall_context::Inherited;
 use farcall_discovery::KeySource;
 use farcall_protocol::metadata::{ATTEMPT, CRITICALITY, IDEMPOTENCY_KEY, ONCE};
-use farcall_protocol::{Body, Code, Codec, Criticality, EncodeError, Flags, Metadata};
+use farcall_protocol::{Body, Code, Codec, Criticality, EncodeError, Execution, Flags, Metadata};
 use farcall_runtime::time::Instant;
 
 pub(crate) use self::options::BroadcastTarget;
@@ -215,6 +215,13 @@ impl Request {
     pub(crate) fn unsent(&self) {
         if let Some(tries) = self.tries() {
             tries.unsent();
+        }
+    }
+
+    /// Notes how a try ended that was in flight: the connection may have ended before anything of it was written.
+    pub(crate) fn lost_in_flight(&self, error: &RpcError) {
+        if error.execution() == Execution::NotSent {
+            self.unsent();
         }
     }
 

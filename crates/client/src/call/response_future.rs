@@ -174,6 +174,7 @@ impl ResponseFuture {
         let CallState::InFlight(call) = std::mem::replace(&mut self.state, CallState::Done) else {
             unreachable!("only a call in flight is finished");
         };
+        self.request.lost_in_flight(&error);
         if is_retryable(&error, self.request.idempotence()) {
             self.continue_boxed(Attempts::after(call.into_guard()), Some(error));
             return None;

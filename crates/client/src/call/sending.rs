@@ -179,9 +179,7 @@ pub(super) async fn send_over<T>(
     let sent = send(place, &encoded, &mut progress.phase).await;
     sent.map_err(|error| {
         let error = connection.handle().send_error(&encoded, &error, progress.phase);
-        if error.execution() == Execution::NotSent {
-            request.unsent();
-        }
+        request.lost_in_flight(&error);
         error
     })
 }

@@ -4,18 +4,24 @@ use std::future::IntoFuture as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use farcall_client::{Call, Channel, OutlierDetection, RetryPolicy};
+use farcall_client::{Call, Channel, ConnectionOptions, OutlierDetection, RetryPolicy};
 use farcall_context::Context;
 use farcall_discovery::RoundRobin;
 use farcall_protocol::metadata::IDEMPOTENCY_KEY;
 use farcall_protocol::{BoxError, Code, Execution, Status};
-use farcall_server::{Claim, DedupStore, MemoryDedupStore, OnceCall, OnceOptions, ServerBuilder};
-use farcall_transport::Address;
+use farcall_server::{
+    Claim, DedupStore, MemoryDedupStore, OnceCall, OnceOptions, ServerBuilder, ServerHandle,
+};
+use farcall_transport::{Address, Connect, Connecting, Dialer, PeerAddress, Stream};
 use futures::future::BoxFuture;
+use tokio::io::duplex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::support::{MS, Nothing, PATIENCE, Running, serve, serve_at, until};
+
+/// Bytes that a connection in memory holds in each direction.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// The handlers of `T.pay` at all servers: how many have begun, and what lets each of them end.
 #[derive(Clone)]
@@ -72,6 +78,31 @@ impl DedupStore for Shared {
 
     fn release<'a>(&'a self, call: &'a OnceCall) -> BoxFuture<'a, Result<(), BoxError>> {
         self.0.release(call)
+    }
+}
+
+/// Dials one server after the other in memory. The first connection can be held, and is cut later.
+struct HeldPipe {
+    servers: [ServerHandle; 2],
+    dials: AtomicUsize,
+    hold: Arc<Notify>,
+    cut: Arc<Notify>,
+}
+
+impl Connect for HeldPipe {
+    fn connect<'a>(&'a self, _: &'a Address) -> Connecting<'a> {
+        let server = &self.servers[self.dials.fetch_add(1, Ordering::Relaxed).min(1)];
+        let ((near, mut outer), (mut inner, far)) = (duplex(PIPE_BYTES), duplex(PIPE_BYTES));
+        server.serve_io(far, PeerAddress::Memory);
+        let (hold, cut) = (Arc::clone(&self.hold), Arc::clone(&self.cut));
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = hold.notified() => cut.notified().await,
+                _ = tokio::io::copy_bidirectional(&mut outer, &mut inner) => {}
+            }
+        });
+        Box::pin(async move { Ok(Stream::new(near)) })
     }
 }
 
@@ -188,6 +219,29 @@ async fn restarted_server_is_not_asked_again() {
     let error = call.await.unwrap().unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::Maybe));
     assert_eq!(payments.begun(), 1);
+}
+
+#[tokio::test]
+async fn call_of_which_nothing_was_written_goes_elsewhere() {
+    let payments = Payments::new();
+    payments.end.add_permits(1);
+    let servers = ["a", "b"].map(|name| payments.serve(name, |builder| builder));
+    let (hold, cut) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let pipe = HeldPipe {
+        servers: servers.each_ref().map(|server| server.handle.clone()),
+        dials: AtomicUsize::new(0),
+        hold: Arc::clone(&hold),
+        cut: Arc::clone(&cut),
+    };
+    let options = ConnectionOptions::default().dialer(Dialer::default().connector(pipe));
+    let channel = Channel::builder().to("tcp@held:1").options(options).build().unwrap();
+    channel.connect().await.unwrap();
+    hold.notify_one();
+    // More than the pipe takes, so that the call behind it is in flight, and nothing of it is written.
+    let _filler = channel.call::<()>("T.none", &["x".repeat(3 * PIPE_BYTES)]).start();
+    let call = pay(&channel).once().wait_for_ready(true).start();
+    cut.notify_one();
+    assert_eq!(call.await.unwrap(), "1 at b");
 }
 
 #[tokio::test]
