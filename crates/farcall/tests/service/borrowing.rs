@@ -155,6 +155,8 @@ async fn borrowed_arguments_are_described_as_the_values_that_they_are() {
     let schema: Value = channel.call("farcall.schema", &()).await.unwrap();
     let text = schema.to_string();
     assert!(!text.contains("opaque"), "{text}");
+    // Nor is it said that only some texts and bytes are read, which no other description could be compatible with.
+    assert!(!text.contains("x-farcall-rust"), "{text}");
 }
 
 #[tokio::test]

@@ -99,6 +99,7 @@ impl<'de> de::Deserializer<'de> for Tracer<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
         *self.out = Type::Text;
+        self.session.accepts_all = names::borrows_text(type_name::<V>());
         visitor.visit_borrowed_str(self.text())
     }
 
@@ -163,6 +164,7 @@ impl<'de> de::Deserializer<'de> for Tracer<'_> {
     ) -> Result<V::Value, TraceError> {
         if name == as_bytes::NEWTYPE_NAME {
             *self.out = Type::Bytes;
+            self.session.accepts_all = true;
             return visitor.visit_bytes(&[1]);
         }
         if name.starts_with('$') {

@@ -104,6 +104,11 @@ pub(super) fn is_of_derive(name: &str) -> bool {
     name.contains("__DeserializeWith")
 }
 
+/// Returns `true` for the visitor by which serde reads a `Cow<str>` of a field with `#[serde(borrow)]`.
+pub(super) fn borrows_text(visitor: &str) -> bool {
+    visitor.contains("::borrow_cow_str") && visitor.ends_with("::CowStrVisitor")
+}
+
 /// Returns `true` for the values by which serde reads an enum that is tagged adjacently.
 pub(super) fn is_adjacent_tag(name: &str) -> bool {
     name.contains("AdjacentlyTagged") || name.contains("TagOrContent")

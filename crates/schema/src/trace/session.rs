@@ -116,6 +116,9 @@ pub(crate) struct Session {
     pub(super) minimal: usize,
     /// The last number or text that was given.
     pub(super) last_sample: Option<Value>,
+    /// `true` if the last value was read by a reader of serde's or farcall's that accepts all values of its form, whatever
+    /// the derive macros call it.
+    pub(super) accepts_all: bool,
     /// The lists and maps whose elements are given up.
     empty: BTreeSet<&'static str>,
     depth: usize,
@@ -138,6 +141,7 @@ impl Session {
             numbers: 0,
             minimal: 0,
             last_sample: None,
+            accepts_all: false,
             empty: BTreeSet::new(),
             depth: 0,
             steps: 0,

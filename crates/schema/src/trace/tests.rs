@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::num::NonZeroU8;
@@ -69,6 +70,28 @@ fn types_of_the_standard_library_have_their_forms() {
     );
     let names: Vec<_> = fields_of(&of::<Duration>()).into_iter().map(|field| field.name).collect();
     assert_eq!(names, ["secs", "nanos"]);
+}
+
+#[test]
+fn fields_that_are_borrowed_or_marked_as_bytes_are_not_narrowed() {
+    #[derive(Deserialize)]
+    #[expect(dead_code)]
+    struct Page<'a> {
+        #[serde(borrow)]
+        title: Cow<'a, str>,
+        #[serde(borrow, with = "farcall_protocol::as_bytes::borrowed")]
+        image: Cow<'a, [u8]>,
+        #[serde(with = "farcall_protocol::as_bytes")]
+        more: Vec<u8>,
+        #[serde(deserialize_with = "even")]
+        number: u64,
+    }
+    fn even<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        u64::deserialize(deserializer)
+    }
+    let types: Vec<_> = fields_of(&of::<Page<'static>>()).into_iter().map(|field| field.ty).collect();
+    assert_eq!(types[..3], [Type::Text, Type::Bytes, Type::Bytes]);
+    assert!(matches!(&types[3], Type::Narrowed(_)), "{types:?}");
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub(super) fn read<'de, S: DeserializeSeed<'de>>(
     let owner = owner(name, place);
     session.enter()?;
     session.owners.push(owner);
+    session.accepts_all = false;
     let result = match session.given(names::unwrapped(name)) {
         Some(given) => {
             *out = given.ty.clone();
@@ -63,7 +64,7 @@ pub(super) fn narrow(session: &Session, owner: &str, name: &str, out: &mut Type,
         | Type::Char
         | Type::Text
         | Type::Bytes
-        | Type::ByteList => !names::is_plain(name),
+        | Type::ByteList => !session.accepts_all && !names::is_plain(name),
         // What it contains was read, and then it was refused.
         Type::Ref(_) | Type::List(_) | Type::Tuple(_) | Type::Map(..) => session.is_narrow(owner),
         _ => false,
