@@ -73,6 +73,7 @@ pub use self::server::shutdown_signal::{ShutdownSignal, shutdown_signal};
 #[doc(hidden)]
 pub use self::service::handler::ReceivedRequest;
 pub use self::service::handler::{Handler, Request, Response, ResponseFuture};
+pub use self::service::interceptor::{Intercepted, Interceptor, Next, interceptor};
 pub use self::service::layer::{HandlerService, from_tower};
 pub use self::service::stream_method::{
     AsyncExchangeMethod, AsyncStreamMethod, StreamHalves, from_stream_fn, item_source,

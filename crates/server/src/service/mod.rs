@@ -25,6 +25,7 @@ use crate::stream::sender::Sender;
 
 mod from_fn;
 pub(crate) mod handler;
+pub(crate) mod interceptor;
 pub(crate) mod judgement;
 pub(crate) mod layer;
 pub(crate) mod method;
