@@ -48,7 +48,7 @@ impl Cluster {
     }
 
     /// Starts a server at the node of this name. `describe` is called now, and at each
-    /// [restart](SimServer::restart); it needs no `listen`.
+    /// [restart](SimServer::restart); it needs no `listen`, and registers the node's address unless it advertises others.
     ///
     /// # Errors
     ///

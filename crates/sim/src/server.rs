@@ -69,7 +69,8 @@ impl SimServer {
     pub fn restart(&self) -> Result<(), BuildError> {
         self.node.end();
         let workers = self.node.network().workers().clone();
-        let server = (self.describe)(&self.node).offload_runtime(workers).build()?;
+        let described = (self.describe)(&self.node).reached_at(self.node.address());
+        let server = described.offload_runtime(workers).build()?;
         let handle = server.handle();
         *self.running() = Some(handle.clone());
         let network = self.node.network();

@@ -48,7 +48,7 @@ const PIPE_BYTES: usize = 64 * 1024;
 /// let registry = MemoryRegistry::new();
 /// let serve = |address: &'static str| {
 ///     let server = Server::builder().service(Named(address).into_service());
-///     network.serve(address, server.advertise(address).register_with(registry.registrar()))
+///     network.serve(address, server.register_with(registry.registrar()))
 /// };
 /// let first = serve("tcp@first:1")?;
 /// let second = serve("tcp@second:1")?;
@@ -93,7 +93,7 @@ impl Network {
     /// Builds a server and serves it at `address` until [`TestServer::stop`], or until the value is dropped. A server
     /// that is there already is no longer reached by new connections.
     ///
-    /// The builder needs no `listen`; what it registers is the address that it advertises.
+    /// The builder needs no `listen`. What it registers is `address`, unless it advertises others.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl Network {
         A: TryInto<Address, Error: Into<AddressError>>,
     {
         let address = address.try_into().map_err(|error| BuildError::Address(error.into()))?;
-        let server = server.build()?;
+        let server = server.reached_at(address.clone()).build()?;
         let handle = server.handle();
         let id = self.hosts.next_id.fetch_add(1, Ordering::Relaxed);
         lock(&self.hosts.servers).insert(address.clone(), Host { id, server: handle.clone() });

@@ -15,6 +15,8 @@ use crate::server::registrations::{Registrations, Target};
 /// The description of a server for registries, and the registries.
 pub(crate) struct Advertisement {
     pub(super) addresses: Vec<Result<Address, BuildError>>,
+    /// The address at which others reach a server that neither listens nor advertises.
+    pub(super) reached_at: Option<Address>,
     /// Registered in place of the names of the services, unless empty.
     pub(super) names: Vec<String>,
     pub(super) id: Option<String>,
@@ -30,6 +32,7 @@ impl Default for Advertisement {
     fn default() -> Self {
         Self {
             addresses: Vec::new(),
+            reached_at: None,
             names: Vec::new(),
             id: None,
             weight: Endpoint::DEFAULT_WEIGHT,
@@ -65,6 +68,8 @@ impl Advertisement {
         }
         self.names.sort_unstable();
         self.names.dedup();
+        let reached_at = self.reached_at.take();
+        let listening = if listening.is_empty() { reached_at.as_slice() } else { listening };
         let addresses = addresses_to_dial(addresses, listening)?;
         if let (Some(id), [_, _, ..]) = (&self.id, &*addresses) {
             return Err(BuildError::SharedId { id: id.clone() });

@@ -220,28 +220,18 @@ impl ServerBuilder {
     /// An error of a layer becomes the call's [`Status`](farcall_protocol::Status): itself if it is
     /// one, else `internal`; `refused` if the handler was not called yet, else `maybe`.
     ///
-    /// A layer that counts, and one that refuses:
+    /// [`interceptor`](crate::interceptor) makes a layer of an `async` closure. Those of tower that map and filter requests do, too:
     ///
     /// ```
-    /// use std::sync::Arc;
-    /// use std::sync::atomic::{AtomicU64, Ordering};
-    ///
     /// use farcall_protocol::{Code, Status};
     /// use farcall_server::{Request, Server};
     /// use tower::filter::FilterLayer;
-    /// use tower::util::MapRequestLayer;
     ///
-    /// let calls = Arc::new(AtomicU64::new(0));
-    /// let counter = Arc::clone(&calls);
-    /// let count = MapRequestLayer::new(move |request: Request| {
-    ///     counter.fetch_add(1, Ordering::Relaxed);
-    ///     request
-    /// });
     /// let refuse = FilterLayer::new(|request: Request| match request.context().metadata("tenant") {
     ///     Some(_) => Ok(request),
     ///     None => Err(Status::refused(Code::InvalidArgument, "the tenant is missing")),
     /// });
-    /// let builder = Server::builder().layer(refuse).layer(count);
+    /// let builder = Server::builder().layer(refuse);
     /// # let _ = builder;
     /// ```
     pub fn layer<L>(mut self, layer: L) -> Self
@@ -351,6 +341,14 @@ impl ServerBuilder {
     {
         let address = address.try_into().map_err(|error| BuildError::Address(error.into()));
         self.advertisement.addresses.push(address);
+        self
+    }
+
+    /// Sets the address of a server that listens on none, since a test's network hands its connections over: the default of
+    /// [`advertise`](Self::advertise).
+    #[doc(hidden)]
+    pub fn reached_at(mut self, address: Address) -> Self {
+        self.advertisement.reached_at = Some(address);
         self
     }
 

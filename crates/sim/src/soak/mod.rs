@@ -145,7 +145,7 @@ fn start_servers(
             let server = Server::builder().service(worker.into_service());
             let server = server.limits(limits.clone());
             match &registry {
-                Some(registry) => server.advertise(node.address()).register_with(registry.registrar(node)),
+                Some(registry) => server.register_with(registry.registrar(node)),
                 None => server,
             }
         };

@@ -130,7 +130,7 @@ fn registry_forgets_a_server_that_was_killed_and_one_that_stopped() {
             let registry = registry.clone();
             let describe = move |node: &farcall_sim::Node| {
                 let server = Server::builder().method("T.echo", async |text: String| text);
-                server.advertise(node.address()).register_with(registry.registrar(node))
+                server.register_with(registry.registrar(node))
             };
             cluster.server(name, describe).unwrap()
         };

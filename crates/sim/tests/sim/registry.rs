@@ -20,7 +20,7 @@ fn registry_has_its_servers_after_a_restart_if_it_has_a_snapshot() {
             let of = registry.clone();
             let describe = move |node: &Node| {
                 let server = Server::builder().method("T.nothing", async |(): ()| ());
-                server.advertise(node.address()).register_with(of.registrar(node))
+                server.register_with(of.registrar(node))
             };
             let _server = cluster.server("a", describe).unwrap();
             // Virtual time, in which it registers, and the change is written.
