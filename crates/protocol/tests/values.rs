@@ -458,6 +458,21 @@ fn decode_error_names_the_place_in_messagepack() {
 }
 
 #[test]
+fn decode_error_names_the_wrong_value_behind_right_ones_in_json() {
+    for (body, expected) in [
+        (r#"["AQL/", "5", "x"]"#, "invalid type: string \"x\", expected u8 at line 1 column 17"),
+        (r#"["AQL/", "x", 1]"#, "invalid value: string \"x\", expected u128 at line 1 column 14"),
+        (r#"["AQL/", true, 1]"#, "invalid value: no integer, expected u128 at line 1 column 15"),
+        (r#"["A", "5", "x"]"#, "invalid type: string \"A\", expected a sequence at line 1 column 4"),
+        (r#"["AQL/", "5", 1"#, "EOF while parsing a list at line 1 column 15"),
+        (r#"["AQL/", "5", 1]x"#, "trailing characters at line 1 column 17"),
+    ] {
+        let error = Codec::Json.decode::<(Vec<u8>, u128, u8)>(body.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), expected, "{body}");
+    }
+}
+
+#[test]
 fn number_is_no_variant() {
     for body in [&[1][..], &[0x81, 1, 0xc0], &[0xc0]] {
         assert!(Codec::MessagePack.decode::<Plain>(body).is_err(), "{body:?}");

@@ -31,35 +31,45 @@ pub(super) fn encode<T: Serialize + ?Sized, B: BufferSource>(
 
 pub(super) fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, DecodeError> {
     with_stack(json_levels(body), || {
-        serde_json::from_slice(body).or_else(|error| {
-            let error = error.to_string();
-            // The two forms that serde_json does not read: see `relaxed`. Other errors would only be found again.
-            let is_form = error.starts_with("invalid type: string") || error.starts_with("invalid number");
-            is_form
-                .then(|| decode_relaxed(body))
-                .flatten()
-                .ok_or_else(|| DecodeError::value(named(error, body)))
-        })
+        serde_json::from_slice(body)
+            .or_else(|error| decode_relaxed(body, error))
+            .map_err(|error| DecodeError::value(named(&error, body)))
     })
 }
 
-/// Returns the error with a name for what serde_json calls trailing characters although they stand in a list.
+/// Returns the text of an error, with a name for what serde_json calls trailing characters although they stand in a list.
 #[cold]
-fn named(error: String, body: &[u8]) -> String {
-    match error.strip_prefix("trailing characters") {
+fn named(error: &serde_json::Error, body: &[u8]) -> String {
+    let text = error.to_string();
+    match text.strip_prefix("trailing characters") {
         Some(place) if serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
             format!("a list has more elements than expected{place}")
         }
-        _ => error,
+        _ => text,
     }
 }
 
+/// Reads a body again that did not decode, if the error is that of one of the two forms that serde_json does not read: see
+/// `relaxed`. Other errors would only be found again.
 #[cold]
-fn decode_relaxed<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Option<T> {
+fn decode_relaxed<'de, T: Deserialize<'de>>(
+    body: &'de [u8],
+    first: serde_json::Error,
+) -> serde_json::Result<T> {
+    let text = first.to_string();
+    if !text.starts_with("invalid type: string") && !text.starts_with("invalid number") {
+        return Err(first);
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = T::deserialize(Relaxed(&mut deserializer)).ok()?;
-    deserializer.end().ok()?;
-    Some(value)
+    let value = T::deserialize(Relaxed(&mut deserializer)).and_then(|value| {
+        deserializer.end()?;
+        Ok(value)
+    });
+    value.map_err(|second| {
+        // Behind the place of the first error the mistake is another one: what is there is one of the two forms.
+        let place = |error: &serde_json::Error| (error.line(), error.column());
+        if place(&second) > place(&first) { second } else { first }
+    })
 }
 
 /// The largest string, in bytes, that is looked through for what has to be escaped before it is written in one piece.

@@ -89,8 +89,11 @@ fn wide<'de, D: Deserializer<'de>, T: std::str::FromStr>(
 ) -> Result<T, D::Error> {
     let raw = Box::<RawValue>::deserialize(deserializer)?;
     let text = raw.get();
-    let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    digits.parse().map_err(|_| D::Error::invalid_value(Unexpected::Other("text"), &expected))
+    let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    quoted.unwrap_or(text).parse().map_err(|_| {
+        let found = quoted.map_or(Unexpected::Other("no integer"), Unexpected::Str);
+        D::Error::invalid_value(found, &expected)
+    })
 }
 
 macro_rules! visit {
