@@ -16,6 +16,7 @@
 
 use proc_macro::TokenStream;
 
+mod attributes;
 mod byte_types;
 mod documentation;
 mod errors;

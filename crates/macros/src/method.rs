@@ -2,6 +2,7 @@
 
 use syn::{Attribute, Signature, TraitItemFn};
 
+use crate::attributes;
 use crate::documentation;
 use crate::errors::Errors;
 use crate::names::WireName;
@@ -70,17 +71,19 @@ impl Method {
     }
 
     /// Returns the `cfg` attributes, which apply to all items generated for the method.
-    pub(crate) fn conditions(&self) -> impl Iterator<Item = &Attribute> {
+    pub(crate) fn conditions(&self) -> impl Iterator<Item = Attribute> {
         self.attributes(&["cfg"])
     }
 
     /// Returns the attributes that are copied to the client's method.
-    pub(crate) fn for_client(&self) -> impl Iterator<Item = &Attribute> {
+    pub(crate) fn for_client(&self) -> impl Iterator<Item = Attribute> {
         self.attributes(&["cfg", "deprecated", "doc"])
     }
 
-    fn attributes(&self, names: &'static [&str]) -> impl Iterator<Item = &Attribute> {
-        self.item.attrs.iter().filter(|attr| names.iter().any(|name| attr.path().is_ident(name)))
+    fn attributes(&self, names: &'static [&str]) -> impl Iterator<Item = Attribute> {
+        self.item.attrs.iter().filter_map(|attr| {
+            Some(Attribute { meta: attributes::named(&attr.meta, names)?, ..attr.clone() })
+        })
     }
 }
 

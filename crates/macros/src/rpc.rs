@@ -5,6 +5,7 @@ use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned as _;
 use syn::{Attribute, LitStr, Token};
 
+use crate::attributes;
 use crate::errors::Errors;
 
 /// The settings of a method.
@@ -76,6 +77,13 @@ impl Rpc {
         let mut rpc = Self::default();
         for attr in attrs.iter().filter(|attr| Self::owns(attr)) {
             errors.take(attr.parse_nested_meta(|meta| rpc.set(&meta)));
+        }
+        for attr in attrs.iter().filter(|attr| !Self::owns(attr)) {
+            if attributes::named(&attr.meta, &["rpc"]).is_some() {
+                let message = "settings of a method cannot depend on a condition: write the method twice, under `cfg` and \
+                               `cfg(not(..))`";
+                errors.add(attr, message);
+            }
         }
         rpc
     }
