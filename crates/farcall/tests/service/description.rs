@@ -25,6 +25,8 @@ trait Kinds {
     #[rpc(one_way)]
     #[cfg(not(test))]
     async fn left_out(&self);
+    #[cfg_attr(test, cfg(not(test)))]
+    async fn left_out_on_a_condition(&self, value: NotThere);
 }
 
 struct All;

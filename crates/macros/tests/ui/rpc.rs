@@ -28,6 +28,8 @@ trait Arith {
     async fn once_idempotent(&self);
     #[rpc(once)]
     async fn once_stream(&self, out: farcall::Sender<u8>);
+    #[cfg_attr(unix, rpc(idempotent))]
+    async fn conditional(&self);
 }
 
 fn main() {}
