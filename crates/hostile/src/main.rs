@@ -11,6 +11,7 @@
 //! - [`network`] has clients call over a bad network;
 //! - [`mutations`] decodes mutated messages in this process;
 //! - [`server`] starts servers and reads their figures;
+//! - [`commands`] runs those of the system;
 //! - [`trial`] is one attack from start to end, [`verdict`] its judgement, [`report`] the table and the JSON.
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 mod attacks;
 mod cli;
 mod clients;
+mod commands;
 mod honest;
 mod mutations;
 mod network;

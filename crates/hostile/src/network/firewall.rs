@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::commands::{run, run_with_input};
+use crate::commands::{run, run_with_input};
 
 /// The client's address on the bridge.
 pub(super) const CLIENT: &str = "10.77.0.1";

@@ -13,9 +13,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::commands::{find, run};
 use super::firewall::{CLIENT, Drops, drop_from};
 use super::server::{Holds, PORT};
+use crate::commands::{find, run};
 
 /// The time in which a server must start.
 const MAX_START: Duration = Duration::from_secs(60);

@@ -7,7 +7,6 @@
 //! - [`fault`] lists the faults, [`mod@trial`] is one of them from start to end, [`judgement`] what held, [`report`] the table.
 
 mod clock_lag;
-mod commands;
 mod fault;
 mod firewall;
 mod host;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::commands::{find, run};
+use crate::commands::{find, run};
 
 /// The name that is in the hosts file.
 pub(super) const IN_HOSTS: &str = "hosts.shop.test";

@@ -12,7 +12,7 @@ use std::thread;
 use anyhow::{Context as _, bail, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::commands::{find, run};
+use crate::commands::{find, run};
 
 /// The commands that are needed, and where they are from.
 const COMMANDS: [(&str, &str); 5] = [

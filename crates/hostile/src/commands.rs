@@ -10,19 +10,19 @@ use anyhow::{Context as _, ensure};
 const MORE_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// Returns the path of a command, if it is installed.
-pub(super) fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::env::split_paths(&path).chain(MORE_DIRECTORIES.map(PathBuf::from));
     directories.map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
 /// Runs a command line, whose parts are separated by spaces, to its end.
-pub(super) fn run(line: &str) -> anyhow::Result<()> {
+pub(crate) fn run(line: &str) -> anyhow::Result<()> {
     run_with_input(line, "")
 }
 
 /// Runs a command line, and writes `input` to it.
-pub(super) fn run_with_input(line: &str, input: &str) -> anyhow::Result<()> {
+pub(crate) fn run_with_input(line: &str, input: &str) -> anyhow::Result<()> {
     let mut parts = line.split_whitespace();
     let name = parts.next().context("an empty command line")?;
     let program = find(name).with_context(|| format!("`{name}` is not installed"))?;
