@@ -35,6 +35,11 @@ pub(crate) struct Options {
     /// connections: for a machine that is busy, and for builds that are not optimized.
     #[arg(long)]
     pub(crate) without_latency: bool,
+    /// Runs the attacker in Linux's scheduling class for idle work, with `chrt` of util-linux: it has the processor time that
+    /// servers and honest clients leave, as if it ran on another machine. Default: it has its share, and on a machine with
+    /// few cores an honest client waits for the attacker itself. The table has the class, and what the server did meanwhile.
+    #[arg(long)]
+    pub(crate) idle_attacker: bool,
     /// A directory on a disk with at most 8 MB of room, for attacks on servers whose disk is full, such as one that
     /// `mount -t tmpfs -o size=4m tmpfs DIR` makes. Default: these attacks are not tried.
     #[arg(long, value_name = "DIR")]

@@ -11,11 +11,12 @@
 //! - [`network`] has clients call over a bad network;
 //! - [`mutations`] decodes mutated messages in this process;
 //! - [`server`] starts servers and reads their figures;
-//! - [`commands`] runs those of the system;
+//! - [`attacker`] is the process that attacks, and [`commands`] runs those of the system;
 //! - [`trial`] is one attack from start to end, [`verdict`] its judgement, [`report`] the table and the JSON.
 
 use std::process::ExitCode;
 
+mod attacker;
 mod attacks;
 mod cli;
 mod clients;

@@ -6,10 +6,14 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use serde_json::{Value, json};
 
+use crate::attacker::Scheduling;
 use crate::attacks::Attack;
 use crate::honest::Latencies;
 use crate::server::Figures;
 use crate::verdict::{Measured, Verdict};
+
+/// The number of columns between the attack and the verdict.
+const COLUMNS: usize = 10;
 
 /// The result of a trial.
 pub(crate) struct Row {
@@ -55,28 +59,31 @@ pub(crate) fn table(rows: &[Row]) -> Table {
         "of",
         "descriptors",
         "connections",
+        "attacker",
+        "requests/MB/s of CPU",
         "verdict",
     ]);
     for row in rows {
         let mut cells = vec![row.attack.to_owned()];
         match &row.measured {
             Some(measured) => cells.extend(cells_of(measured, row.max_memory_mb)),
-            None => cells.extend(vec![String::new(); 8]),
+            None => cells.extend(vec![String::new(); COLUMNS]),
         }
         cells.push(row.verdict.to_string());
         table.add_row(cells);
     }
-    for column in table.column_iter_mut().skip(1).take(8) {
+    for column in table.column_iter_mut().skip(1).take(COLUMNS) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
 
-fn cells_of(measured: &Measured, max_memory_mb: u64) -> [String; 8] {
+fn cells_of(measured: &Measured, max_memory_mb: u64) -> [String; COLUMNS] {
     let both = |latencies: Latencies| format!("{}/{}", ms(latencies.p50), ms(latencies.p99));
     let (before, after) = (&measured.figures_before, measured.figures_after.unwrap_or_default());
     let count = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
     let megabytes = |bytes: u64| bytes / 1_000_000;
+    let class = measured.attacker.and_then(|attacker| attacker.scheduling).map(Scheduling::name);
     [
         both(measured.before),
         both(measured.during),
@@ -91,6 +98,14 @@ fn cells_of(measured: &Measured, max_memory_mb: u64) -> [String; 8] {
         max_memory_mb.to_string(),
         format!("{} > {}", before.descriptors, after.descriptors),
         format!("{} > {}", count(before.connections), count(after.connections)),
+        class.unwrap_or("?").to_owned(),
+        measured.work().map_or_else(
+            || "?".to_owned(),
+            |work| {
+                let seconds = Duration::from_millis(work.processor_ms).as_secs_f64();
+                format!("{}/{}/{seconds:.1}", count(work.requests), megabytes(work.written))
+            },
+        ),
     ]
 }
 
@@ -134,6 +149,8 @@ fn measured_json(measured: &Measured) -> Value {
         "server_before": figures(Some(measured.figures_before)),
         "server_during": figures(measured.figures_during),
         "server_after": figures(measured.figures_after),
+        "attacker": measured.attacker,
+        "server_work": measured.work(),
         "max_memory": measured.max_memory,
         "back_after_ms": measured.back_after.map(ms),
         "attacked_ms": ms(measured.attacked),

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::attacker::Scheduling;
 use crate::attacks::{self, Attack};
 use crate::cli::{self, AttackArgs, Cli, Options};
 use crate::clients;
@@ -72,6 +73,7 @@ fn run_all(options: &Options) -> anyhow::Result<bool> {
         seconds: Duration::from_secs(options.seconds),
         programs: programs(options.servers.as_deref())?,
         without_latency: options.without_latency,
+        attacker: if options.idle_attacker { Scheduling::Idle } else { Scheduling::Usual },
         supplies: Supplies { small_disk: options.small_disk.clone(), cgroup: options.memory_cgroup.clone() },
     };
     // Threads for two honest clients; the attacker is another process.

@@ -1,22 +1,17 @@
 //! [`trial`]: one attack from start to end, and what was measured meanwhile.
 
-use std::env;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::{sleep, timeout};
+use anyhow::Context as _;
+use tokio::time::sleep;
 
-use crate::attacks::{Attack, GO, READY};
+use crate::attacker::{Attacker, Scheduling};
+use crate::attacks::Attack;
 use crate::honest::{Caller, Honest, Phase};
 use crate::server::{self, Figures, Server, Supplies};
 use crate::verdict::Measured;
 
-/// The time in which an attack must have prepared itself, such as by filling a registry.
-const MAX_PREPARATION: Duration = Duration::from_secs(300);
 /// The time in which the honest clients open their connections before they are measured.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// The time in which a server must answer a call, hold no more than before the attack, and stop.
@@ -38,6 +33,8 @@ pub(crate) struct Plan {
     /// The directory of the servers' programs.
     pub(crate) programs: PathBuf,
     pub(crate) without_latency: bool,
+    /// The scheduling class of attackers.
+    pub(crate) attacker: Scheduling,
     /// The places for servers that lack something.
     pub(crate) supplies: Supplies,
 }
@@ -58,7 +55,7 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
     let mut target =
         Server::start_lacking(attack.target(), &plan.programs, attack.scarcity(), &plan.supplies).await?;
     let control = Server::start(attack.target(), &plan.programs).await?;
-    let mut attacker = Attacker::start(attack, &target)?;
+    let mut attacker = Attacker::start(attack, &target, plan.attacker)?;
     attacker.ready().await?;
     let max_call = plan.limit(MAX_CALL);
     let newcomers_count = attack.newcomers_count();
@@ -88,6 +85,7 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
     measured.attacked = start.elapsed();
     begin(Phase::After);
     measured.figures_during = Figures::of(&target).await.ok();
+    measured.attacker = attacker.figures().ok();
     attacker.kill().await?;
 
     let left = Instant::now();
@@ -123,50 +121,4 @@ async fn failure(mut target: Server, max_stop: Duration) -> anyhow::Result<Optio
         return Ok(Some("the server panicked".to_owned()));
     }
     Ok(target.stop(max_stop).await.err().map(|error| format!("{error:#}")))
-}
-
-/// The process that attacks. Dropping it kills it.
-struct Attacker {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Attacker {
-    fn start(attack: &Attack, target: &Server) -> anyhow::Result<Self> {
-        let own = env::current_exe().context("finding this program")?;
-        let mut child = Command::new(own)
-            .args(["attack", attack.name()])
-            .args(["--rpc", &target.rpc.to_string(), "--http", &target.http.to_string()])
-            .args(["--tls", &target.tls.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("starting the attacker")?;
-        let stdin = child.stdin.take().context("stdin is piped")?;
-        let stdout = child.stdout.take().context("stdout is piped")?;
-        Ok(Self { child, stdin, stdout: BufReader::new(stdout) })
-    }
-
-    /// Waits until it is prepared.
-    async fn ready(&mut self) -> anyhow::Result<()> {
-        let mut line = String::new();
-        let read = timeout(MAX_PREPARATION, self.stdout.read_line(&mut line)).await;
-        read.with_context(|| format!("the attack was not prepared within {MAX_PREPARATION:?}"))??;
-        if line.trim() != READY {
-            bail!("the attack could not be prepared");
-        }
-        Ok(())
-    }
-
-    /// Lets it begin.
-    async fn go(&mut self) -> anyhow::Result<()> {
-        Ok(self.stdin.write_all(format!("{GO}\n").as_bytes()).await?)
-    }
-
-    /// Ends it, and so its connections.
-    async fn kill(mut self) -> anyhow::Result<()> {
-        Ok(self.child.kill().await?)
-    }
 }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
+
+use crate::attacker::AttackerFigures;
 use crate::attacks::Attack;
 use crate::honest::Latencies;
 use crate::server::Figures;
@@ -31,6 +34,8 @@ pub(crate) struct Measured {
     /// At the end of the attack, with the attacker still there.
     pub(crate) figures_during: Option<Figures>,
     pub(crate) figures_after: Option<Figures>,
+    /// At the end of the attack.
+    pub(crate) attacker: Option<AttackerFigures>,
     pub(crate) max_memory: u64,
     /// The time until the server held no more than before.
     pub(crate) back_after: Option<Duration>,
@@ -39,6 +44,30 @@ pub(crate) struct Measured {
     pub(crate) log_bytes: u64,
     /// The failure of the server: it ended, it panicked, or it could not be stopped.
     pub(crate) failure: Option<String>,
+}
+
+impl Measured {
+    /// Returns what the server did during the attack, for the attacker and the honest client.
+    pub(crate) fn work(&self) -> Option<Work> {
+        let (before, during) = (self.figures_before, self.figures_during?);
+        let requests = during.requests.zip(before.requests);
+        Some(Work {
+            requests: requests.map(|(during, before)| during.saturating_sub(before)),
+            written: during.written.saturating_sub(before.written),
+            processor_ms: during.processor_ms.saturating_sub(before.processor_ms),
+        })
+    }
+}
+
+/// The work of a server during an attack: a measure of the attack's strength.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Work {
+    /// `None` if the server did not tell.
+    pub(crate) requests: Option<u64>,
+    /// Bytes written to files and sockets, as far as the kernel counts them.
+    pub(crate) written: u64,
+    /// Processor time, in milliseconds.
+    pub(crate) processor_ms: u64,
 }
 
 /// The judgement.
@@ -69,8 +98,8 @@ impl Verdict {
         if measured.back_after.is_none() {
             broken.push("descriptors, connections or calls are not back".to_owned());
         }
-        if let (Some(most), Some(during)) = (attack.max_written_mb(), &measured.figures_during) {
-            let written = during.written.saturating_sub(measured.figures_before.written) / 1_000_000;
+        if let (Some(most), Some(work)) = (attack.max_written_mb(), measured.work()) {
+            let written = work.written / 1_000_000;
             if written > most {
                 broken.push(format!("{written} MB written, of {most}"));
             }
@@ -167,6 +196,22 @@ mod tests {
         assert_eq!(Verdict::of(&attacks::all()[0], &slow, true), Verdict::Clean, "latencies are left out");
         let busy = Measured { control_during: latencies(12), ..slow };
         assert_eq!(verdict(&busy), Verdict::Busy("p99 11.0 ms, of 10.0".to_owned()));
+    }
+
+    #[test]
+    fn work_is_what_was_done_since_the_attack_began() {
+        let figures = |requests, written, processor_ms| Figures {
+            requests,
+            written,
+            processor_ms,
+            ..Figures::default()
+        };
+        let (figures_before, during) = (figures(Some(5), 10, 20), figures(Some(12), 110, 220));
+        let measured = Measured { figures_before, figures_during: Some(during), ..quiet() };
+        assert_eq!(measured.work(), Some(Work { requests: Some(7), written: 100, processor_ms: 200 }));
+        let silent = Measured { figures_during: Some(figures(None, 110, 220)), ..measured };
+        assert_eq!(silent.work().unwrap().requests, None, "`/metrics` did not answer");
+        assert_eq!(quiet().work(), None);
     }
 
     #[test]

@@ -44,7 +44,10 @@ fn assert_clean(attacks: &str) {
     assert_eq!(results.len(), attacks.split(',').count(), "{text}");
     for result in results {
         assert_eq!(result["verdict"], "clean", "{text}");
-        assert!(result["measured"]["honest_during"]["p99_ms"].as_f64().unwrap() > 0.0, "{text}");
+        let measured = &result["measured"];
+        assert!(measured["honest_during"]["p99_ms"].as_f64().unwrap() > 0.0, "{text}");
+        assert_eq!(measured["attacker"]["scheduling"], "usual", "{text}");
+        assert!(measured["server_work"]["requests"].as_u64().unwrap() > 0, "{text}");
     }
 }
 

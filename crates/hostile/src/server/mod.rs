@@ -4,6 +4,6 @@ mod figures;
 mod process;
 mod scarcity;
 
-pub(crate) use self::figures::{Figures, memory};
+pub(crate) use self::figures::{Figures, ProcessTimes, memory};
 pub(crate) use self::process::{Kind, Server};
 pub(crate) use self::scarcity::{Scarcity, Supplies};
