@@ -40,6 +40,10 @@ pub(crate) struct Options {
     /// few cores an honest client waits for the attacker itself. The table has the class, and what the server did meanwhile.
     #[arg(long)]
     pub(crate) idle_attacker: bool,
+    /// Makes each attack twice on the same server, and compares what it holds 25 s after each, without any client:
+    /// memory may grow by a tenth, descriptors, connections, calls and buffers not at all. Takes a minute longer for each.
+    #[arg(long)]
+    pub(crate) twice: bool,
     /// A directory on a disk with at most 8 MB of room, for attacks on servers whose disk is full, such as one that
     /// `mount -t tmpfs -o size=4m tmpfs DIR` makes. Default: these attacks are not tried.
     #[arg(long, value_name = "DIR")]

@@ -109,6 +109,32 @@ fn cells_of(measured: &Measured, max_memory_mb: u64) -> [String; COLUMNS] {
     ]
 }
 
+/// Returns a table with what each server held after the first run of an attack and after the second.
+pub(crate) fn repetitions(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    table.set_header(["attack", "memory, kB", "descriptors", "connections", "calls", "buffers, bytes"]);
+    let both = |[first, second]: [Option<u64>; 2]| {
+        let text = |figure: Option<u64>| figure.map_or_else(|| "?".to_owned(), |figure| figure.to_string());
+        format!("{} > {}", text(first), text(second))
+    };
+    for row in rows {
+        let Some(repetition) = row.measured.as_ref().and_then(|measured| measured.repetition.as_ref()) else {
+            continue;
+        };
+        let figures = [repetition.first, repetition.second];
+        table.add_row([
+            row.attack.to_owned(),
+            both(figures.map(|figures| Some(figures.memory / 1000))),
+            both(figures.map(|figures| Some(figures.descriptors as u64))),
+            both(figures.map(|figures| figures.connections)),
+            both(figures.map(|figures| figures.calls)),
+            both(figures.map(|figures| figures.buffered)),
+        ]);
+    }
+    table
+}
+
 fn ms(latency: Duration) -> String {
     format!("{:.1}", latency.as_secs_f64() * 1e3)
 }
@@ -155,5 +181,10 @@ fn measured_json(measured: &Measured) -> Value {
         "back_after_ms": measured.back_after.map(ms),
         "attacked_ms": ms(measured.attacked),
         "log_bytes": measured.log_bytes,
+        "repetition": measured.repetition.as_ref().map(|repetition| json!({
+            "first_at_rest": repetition.first,
+            "second_at_rest": repetition.second,
+            "second_run": measured_json(&repetition.run),
+        })),
     })
 }

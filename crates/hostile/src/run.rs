@@ -73,6 +73,7 @@ fn run_all(options: &Options) -> anyhow::Result<bool> {
         seconds: Duration::from_secs(options.seconds),
         programs: programs(options.servers.as_deref())?,
         without_latency: options.without_latency,
+        twice: options.twice,
         attacker: if options.idle_attacker { Scheduling::Idle } else { Scheduling::Usual },
         supplies: Supplies { small_disk: options.small_disk.clone(), cgroup: options.memory_cgroup.clone() },
     };
@@ -91,6 +92,9 @@ fn run_all(options: &Options) -> anyhow::Result<bool> {
         }
     }
     println!("{}", report::table(&rows));
+    if options.twice {
+        println!("{}", report::repetitions(&rows));
+    }
     let clean = rows.iter().filter(|row| row.verdict.is_clean()).count();
     let not_tried = rows.iter().filter(|row| row.verdict.is_not_tried()).count();
     println!("{clean} of {} clean, {not_tried} not tried", rows.len());

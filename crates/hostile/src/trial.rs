@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use crate::attacker::{Attacker, Scheduling};
 use crate::attacks::Attack;
 use crate::honest::{Caller, Honest, Phase};
+use crate::repetition::Repetition;
 use crate::server::{self, Figures, Server, Supplies};
 use crate::verdict::Measured;
 
@@ -20,6 +21,9 @@ const MAX_RECOVERY: Duration = Duration::from_secs(10);
 const MAX_STOP: Duration = Duration::from_secs(5);
 /// The same where latency does not count: long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The time from the end of a run to the reading of the figures that are compared with those of another run: past
+/// [`MAX_RECOVERY`] and the last calls of the honest client, and the same after each, since memory is given back as time passes.
+const REST: Duration = Duration::from_secs(25);
 /// The time between two looks at the server's memory.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
 /// The time between two looks at the server's other figures.
@@ -33,6 +37,8 @@ pub(crate) struct Plan {
     /// The directory of the servers' programs.
     pub(crate) programs: PathBuf,
     pub(crate) without_latency: bool,
+    /// Makes each attack twice, and compares what is left after them.
+    pub(crate) twice: bool,
     /// The scheduling class of attackers.
     pub(crate) attacker: Scheduling,
     /// The places for servers that lack something.
@@ -55,13 +61,42 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
     let mut target =
         Server::start_lacking(attack.target(), &plan.programs, attack.scarcity(), &plan.supplies).await?;
     let control = Server::start(attack.target(), &plan.programs).await?;
-    let mut attacker = Attacker::start(attack, &target, plan.attacker)?;
+    let mut measured = run(attack, plan, &mut target, &control).await?;
+    if plan.twice && target.ended()?.is_none() {
+        let first = resting(&target, &measured).await?;
+        let run = run(attack, plan, &mut target, &control).await?;
+        // A server that has ended has no figures; its end is reported below.
+        if target.ended()?.is_none() {
+            let second = resting(&target, &run).await?;
+            measured.repetition = Some(Repetition { first, second, run: Box::new(run) });
+        }
+    }
+    measured.failure = failure(target, plan.limit(MAX_STOP)).await?;
+    Ok(measured)
+}
+
+/// Returns the figures of a server that has had time to rest after a run, without any client.
+async fn resting(target: &Server, run: &Measured) -> anyhow::Result<Figures> {
+    if let Some(left) = run.left {
+        sleep((left + REST).saturating_duration_since(Instant::now())).await;
+    }
+    Figures::of(target).await.context("reading the server's figures at rest")
+}
+
+/// Makes one run of an attack on a server, beside honest clients.
+async fn run(
+    attack: &Attack,
+    plan: &Plan,
+    target: &mut Server,
+    control: &Server,
+) -> anyhow::Result<Measured> {
+    let mut attacker = Attacker::start(attack, target, plan.attacker)?;
     attacker.ready().await?;
     let max_call = plan.limit(MAX_CALL);
     let newcomers_count = attack.newcomers_count();
-    let honest = Caller::connect(&target, attack.honest()).await?;
+    let honest = Caller::connect(target, attack.honest()).await?;
     let honest = Honest::start(honest, max_call, newcomers_count);
-    let controlling = Caller::connect(&control, attack.honest()).await?;
+    let controlling = Caller::connect(control, attack.honest()).await?;
     let controlling = Honest::start(controlling, max_call, true);
     let begin = |phase| [&honest, &controlling].into_iter().for_each(|client| client.recorder.begin(phase));
 
@@ -69,7 +104,7 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
     begin(Phase::Before);
     sleep(plan.seconds / 2).await;
 
-    let figures_before = Figures::of(&target).await.context("reading the server's figures")?;
+    let figures_before = Figures::of(target).await.context("reading the server's figures")?;
     let mut measured = Measured { figures_before, ..Measured::default() };
     let log_before = target.log_bytes();
     // What a short run leaves out is what takes long.
@@ -84,14 +119,15 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
     }
     measured.attacked = start.elapsed();
     begin(Phase::After);
-    measured.figures_during = Figures::of(&target).await.ok();
+    measured.figures_during = Figures::of(target).await.ok();
     measured.attacker = attacker.figures().ok();
     attacker.kill().await?;
 
     let left = Instant::now();
+    measured.left = Some(left);
     while measured.back_after.is_none() && left.elapsed() < plan.limit(MAX_RECOVERY) {
         sleep(FIGURES_INTERVAL).await;
-        if let Ok(figures) = Figures::of(&target).await {
+        if let Ok(figures) = Figures::of(target).await {
             measured.max_memory = measured.max_memory.max(figures.memory);
             measured.back_after = figures.is_back_to(&measured.figures_before).then(|| left.elapsed());
             measured.figures_after = Some(figures);
@@ -108,7 +144,6 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
     measured.slowest = honest.slowest();
     (measured.errors, measured.first_error) = honest.errors();
     measured.excused = honest.excused();
-    measured.failure = failure(target, plan.limit(MAX_STOP)).await?;
     Ok(measured)
 }
 

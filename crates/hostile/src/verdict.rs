@@ -1,13 +1,14 @@
 //! [`Verdict`]: the judgement of what was measured.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::attacker::AttackerFigures;
 use crate::attacks::Attack;
 use crate::honest::Latencies;
+use crate::repetition::Repetition;
 use crate::server::Figures;
 
 /// The factor and the addition by which the honest client's p99 may grow.
@@ -42,6 +43,10 @@ pub(crate) struct Measured {
     /// The duration of the attack.
     pub(crate) attacked: Duration,
     pub(crate) log_bytes: u64,
+    /// The time at which the attacker left.
+    pub(crate) left: Option<Instant>,
+    /// A second run of the attack on the same server, if one was made.
+    pub(crate) repetition: Option<Repetition>,
     /// The failure of the server: it ended, it panicked, or it could not be stopped.
     pub(crate) failure: Option<String>,
 }
@@ -106,6 +111,13 @@ impl Verdict {
         }
         if measured.log_bytes > MAX_LOG_RATE * measured.attacked.as_secs().max(1) {
             broken.push(format!("{} kB of log", measured.log_bytes / 1000));
+        }
+        if let Some(repetition) = &measured.repetition {
+            broken.extend(repetition.grown());
+            // The latencies of one run are enough.
+            if let Self::Broken(again) = Self::of(attack, &repetition.run, true) {
+                broken.extend(again.into_iter().map(|broken| format!("second run: {broken}")));
+            }
         }
         if without_latency {
             return Self::from(broken);
@@ -216,7 +228,10 @@ mod tests {
 
     #[test]
     fn every_broken_promise_is_named() {
+        let grown = Figures { descriptors: 1, ..Figures::default() };
+        let run = Box::new(Measured { errors: 1, first_error: Some("reset".to_owned()), ..quiet() });
         let broken = Measured {
+            repetition: Some(Repetition { first: Figures::default(), second: grown, run }),
             failure: Some("the server panicked".to_owned()),
             errors: 3,
             first_error: Some("refused".to_owned()),
@@ -226,7 +241,15 @@ mod tests {
             ..quiet()
         };
         let text = verdict(&broken).to_string();
-        for part in ["panicked", "3 honest calls failed", "9000 MB of memory", "not back", "kB of log"] {
+        for part in [
+            "1 descriptors after",
+            "second run: 1 honest calls",
+            "panicked",
+            "3 honest calls failed",
+            "9000 MB of memory",
+            "not back",
+            "kB of log",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

@@ -66,6 +66,8 @@ impl Figures {
     /// Reads all figures. Those of `/metrics` are `None` if the server does not answer.
     pub(crate) async fn of(server: &Server) -> io::Result<Self> {
         let pid = server.pid();
+        // Before the connection for the metrics, of which the server keeps its end for a moment.
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count();
         let metrics = timeout(MAX_METRICS, metrics(server.http)).await;
         let metrics = metrics.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).unwrap_or_default();
         let [connections, calls, buffered] = match server.kind {
@@ -83,7 +85,7 @@ impl Figures {
         };
         Ok(Self {
             memory: memory(pid)?,
-            descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
+            descriptors,
             connections,
             calls,
             buffered,
