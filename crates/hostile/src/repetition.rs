@@ -1,19 +1,16 @@
 //! [`Repetition`]: what a server holds after one run of an attack and after another one, at the same time after each.
 
 use crate::server::Figures;
-use crate::verdict::Measured;
 
 /// The memory after the second run, in percent of that after the first, that counts as no growth: an allocator's blocks
 /// do not lie in the same way twice.
 const MAX_MEMORY_PERCENT: u64 = 110;
 
 /// A server at rest after each of two runs of the same attack.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Repetition {
     pub(crate) first: Figures,
     pub(crate) second: Figures,
-    /// The measurements of the second run.
-    pub(crate) run: Box<Measured>,
 }
 
 impl Repetition {
@@ -62,7 +59,7 @@ mod tests {
         };
         let mut second = first;
         change(&mut second);
-        Repetition { first, second, run: Box::default() }.grown()
+        Repetition { first, second }.grown()
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn measured_json(measured: &Measured) -> Value {
         "repetition": measured.repetition.as_ref().map(|repetition| json!({
             "first_at_rest": repetition.first,
             "second_at_rest": repetition.second,
-            "second_run": measured_json(&repetition.run),
         })),
+        "second_run": measured.second_run.as_deref().map(measured_json),
     })
 }

@@ -68,8 +68,9 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
         // A server that has ended has no figures; its end is reported below.
         if target.ended()?.is_none() {
             let second = resting(&target, &run).await?;
-            measured.repetition = Some(Repetition { first, second, run: Box::new(run) });
+            measured.repetition = Some(Repetition { first, second });
         }
+        measured.second_run = Some(Box::new(run));
     }
     measured.failure = failure(target, plan.limit(MAX_STOP)).await?;
     Ok(measured)

@@ -45,8 +45,10 @@ pub(crate) struct Measured {
     pub(crate) log_bytes: u64,
     /// The time at which the attacker left.
     pub(crate) left: Option<Instant>,
-    /// A second run of the attack on the same server, if one was made.
+    /// What the server held after each of two runs, if a second one was made.
     pub(crate) repetition: Option<Repetition>,
+    /// The measurements of the second run.
+    pub(crate) second_run: Option<Box<Self>>,
     /// The failure of the server: it ended, it panicked, or it could not be stopped.
     pub(crate) failure: Option<String>,
 }
@@ -114,8 +116,10 @@ impl Verdict {
         }
         if let Some(repetition) = &measured.repetition {
             broken.extend(repetition.grown());
+        }
+        if let Some(second_run) = &measured.second_run {
             // The latencies of one run are enough.
-            if let Self::Broken(again) = Self::of(attack, &repetition.run, true) {
+            if let Self::Broken(again) = Self::of(attack, second_run, true) {
                 broken.extend(again.into_iter().map(|broken| format!("second run: {broken}")));
             }
         }
@@ -231,7 +235,8 @@ mod tests {
         let grown = Figures { descriptors: 1, ..Figures::default() };
         let run = Box::new(Measured { errors: 1, first_error: Some("reset".to_owned()), ..quiet() });
         let broken = Measured {
-            repetition: Some(Repetition { first: Figures::default(), second: grown, run }),
+            repetition: Some(Repetition { first: Figures::default(), second: grown }),
+            second_run: Some(run),
             failure: Some("the server panicked".to_owned()),
             errors: 3,
             first_error: Some("refused".to_owned()),
