@@ -45,7 +45,7 @@ pub(crate) struct Measured {
     pub(crate) log_bytes: u64,
     /// The time at which the attacker left.
     pub(crate) left: Option<Instant>,
-    /// What the server held after each of two runs, if a second one was made.
+    /// The figures of the server at rest after each of two runs, if a second one was made.
     pub(crate) repetition: Option<Repetition>,
     /// The measurements of the second run.
     pub(crate) second_run: Option<Box<Self>>,
