@@ -40,10 +40,11 @@ pub(crate) struct Options {
     /// few cores an honest client waits for the attacker itself. The table has the class, and what the server did meanwhile.
     #[arg(long)]
     pub(crate) idle_attacker: bool,
-    /// Makes each attack twice on the same server, and compares what it holds 25 s after each, without any client:
-    /// memory may grow by a tenth, descriptors, connections, calls and buffers not at all. Takes a minute longer for each.
-    #[arg(long)]
-    pub(crate) twice: bool,
+    /// Makes each attack so often on the same server, and compares what it holds 25 s after each run, without any client:
+    /// after the last run, memory may be a tenth more than after each of the first half of the runs, and descriptors,
+    /// connections, calls and buffers no more. Takes up to a minute for each run.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) runs: u32,
     /// A directory on a disk with at most 8 MB of room, for attacks on servers whose disk is full, such as one that
     /// `mount -t tmpfs -o size=4m tmpfs DIR` makes. Default: these attacks are not tried.
     #[arg(long, value_name = "DIR")]

@@ -12,7 +12,7 @@
 //! - [`mutations`] decodes mutated messages in this process;
 //! - [`server`] starts servers and reads their figures;
 //! - [`attacker`] is the process that attacks, and [`commands`] runs those of the system;
-//! - [`repetition`] compares what is left after two runs of an attack;
+//! - [`repetition`] compares what is left after each run of an attack;
 //! - [`trial`] is one attack from start to end, [`verdict`] its judgement, [`report`] the table and the JSON.
 
 use std::process::ExitCode;

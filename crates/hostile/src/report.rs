@@ -109,27 +109,24 @@ fn cells_of(measured: &Measured, max_memory_mb: u64) -> [String; COLUMNS] {
     ]
 }
 
-/// Returns a table with what each server held after the first run of an attack and after the second.
+/// Returns a table with what each server held after each run of an attack.
 pub(crate) fn repetitions(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
     table.set_header(["attack", "memory, kB", "descriptors", "connections", "calls", "buffers, bytes"]);
-    let both = |[first, second]: [Option<u64>; 2]| {
-        let text = |figure: Option<u64>| figure.map_or_else(|| "?".to_owned(), |figure| figure.to_string());
-        format!("{} > {}", text(first), text(second))
-    };
     for row in rows {
-        let Some(repetition) = row.measured.as_ref().and_then(|measured| measured.repetition.as_ref()) else {
-            continue;
+        let figures = row.measured.iter().flat_map(|measured| measured.repetition.figures());
+        let all = |figure: fn(&Figures) -> Option<u64>| {
+            let text = |figures| figure(figures).map_or_else(|| "?".to_owned(), |figure| figure.to_string());
+            figures.clone().map(text).collect::<Vec<_>>().join(" > ")
         };
-        let figures = [repetition.first, repetition.second];
         table.add_row([
             row.attack.to_owned(),
-            both(figures.map(|figures| Some(figures.memory / 1000))),
-            both(figures.map(|figures| Some(figures.descriptors as u64))),
-            both(figures.map(|figures| figures.connections)),
-            both(figures.map(|figures| figures.calls)),
-            both(figures.map(|figures| figures.buffered)),
+            all(|figures| Some(figures.memory / 1000)),
+            all(|figures| Some(figures.descriptors as u64)),
+            all(|figures| figures.connections),
+            all(|figures| figures.calls),
+            all(|figures| figures.buffered),
         ]);
     }
     table
@@ -181,10 +178,7 @@ fn measured_json(measured: &Measured) -> Value {
         "back_after_ms": measured.back_after.map(ms),
         "attacked_ms": ms(measured.attacked),
         "log_bytes": measured.log_bytes,
-        "repetition": measured.repetition.as_ref().map(|repetition| json!({
-            "first_at_rest": repetition.first,
-            "second_at_rest": repetition.second,
-        })),
-        "second_run": measured.second_run.as_deref().map(measured_json),
+        "at_rest_after_each_run": measured.repetition.figures(),
+        "further_runs": measured.further_runs.iter().map(measured_json).collect::<Vec<_>>(),
     })
 }

@@ -73,7 +73,7 @@ fn run_all(options: &Options) -> anyhow::Result<bool> {
         seconds: Duration::from_secs(options.seconds),
         programs: programs(options.servers.as_deref())?,
         without_latency: options.without_latency,
-        twice: options.twice,
+        runs: options.runs,
         attacker: if options.idle_attacker { Scheduling::Idle } else { Scheduling::Usual },
         supplies: Supplies { small_disk: options.small_disk.clone(), cgroup: options.memory_cgroup.clone() },
     };
@@ -92,7 +92,7 @@ fn run_all(options: &Options) -> anyhow::Result<bool> {
         }
     }
     println!("{}", report::table(&rows));
-    if options.twice {
+    if options.runs > 1 {
         println!("{}", report::repetitions(&rows));
     }
     let clean = rows.iter().filter(|row| row.verdict.is_clean()).count();

@@ -9,7 +9,6 @@ use tokio::time::sleep;
 use crate::attacker::{Attacker, Scheduling};
 use crate::attacks::Attack;
 use crate::honest::{Caller, Honest, Phase};
-use crate::repetition::Repetition;
 use crate::server::{self, Figures, Server, Supplies};
 use crate::verdict::Measured;
 
@@ -37,8 +36,8 @@ pub(crate) struct Plan {
     /// The directory of the servers' programs.
     pub(crate) programs: PathBuf,
     pub(crate) without_latency: bool,
-    /// Makes each attack twice, and compares what is left after them.
-    pub(crate) twice: bool,
+    /// The number of times that each attack is made on the same server. What is left after each is compared.
+    pub(crate) runs: u32,
     /// The scheduling class of attackers.
     pub(crate) attacker: Scheduling,
     /// The places for servers that lack something.
@@ -62,15 +61,19 @@ pub(crate) async fn trial(attack: &Attack, plan: &Plan) -> anyhow::Result<Measur
         Server::start_lacking(attack.target(), &plan.programs, attack.scarcity(), &plan.supplies).await?;
     let control = Server::start(attack.target(), &plan.programs).await?;
     let mut measured = run(attack, plan, &mut target, &control).await?;
-    if plan.twice && target.ended()?.is_none() {
-        let first = resting(&target, &measured).await?;
-        let run = run(attack, plan, &mut target, &control).await?;
+    if plan.runs > 1 && target.ended()?.is_none() {
+        measured.repetition.push(resting(&target, &measured).await?);
+    }
+    for _ in 1..plan.runs {
         // A server that has ended has no figures; its end is reported below.
-        if target.ended()?.is_none() {
-            let second = resting(&target, &run).await?;
-            measured.repetition = Some(Repetition { first, second });
+        if target.ended()?.is_some() {
+            break;
         }
-        measured.second_run = Some(Box::new(run));
+        let run = run(attack, plan, &mut target, &control).await?;
+        if target.ended()?.is_none() {
+            measured.repetition.push(resting(&target, &run).await?);
+        }
+        measured.further_runs.push(run);
     }
     measured.failure = failure(target, plan.limit(MAX_STOP)).await?;
     Ok(measured)

@@ -45,10 +45,10 @@ pub(crate) struct Measured {
     pub(crate) log_bytes: u64,
     /// The time at which the attacker left.
     pub(crate) left: Option<Instant>,
-    /// The figures of the server at rest after each of two runs, if a second one was made.
-    pub(crate) repetition: Option<Repetition>,
-    /// The measurements of the second run.
-    pub(crate) second_run: Option<Box<Self>>,
+    /// The figures of the server at rest after each run, if there was more than one.
+    pub(crate) repetition: Repetition,
+    /// The measurements of the runs after the first.
+    pub(crate) further_runs: Vec<Self>,
     /// The failure of the server: it ended, it panicked, or it could not be stopped.
     pub(crate) failure: Option<String>,
 }
@@ -114,13 +114,11 @@ impl Verdict {
         if measured.log_bytes > MAX_LOG_RATE * measured.attacked.as_secs().max(1) {
             broken.push(format!("{} kB of log", measured.log_bytes / 1000));
         }
-        if let Some(repetition) = &measured.repetition {
-            broken.extend(repetition.grown());
-        }
-        if let Some(second_run) = &measured.second_run {
+        broken.extend(measured.repetition.grown());
+        for (number, run) in (2..).zip(&measured.further_runs) {
             // The latencies of one run are enough.
-            if let Self::Broken(again) = Self::of(attack, second_run, true) {
-                broken.extend(again.into_iter().map(|broken| format!("second run: {broken}")));
+            if let Self::Broken(again) = Self::of(attack, run, true) {
+                broken.extend(again.into_iter().map(|broken| format!("run {number}: {broken}")));
             }
         }
         if without_latency {
@@ -233,10 +231,10 @@ mod tests {
     #[test]
     fn every_broken_promise_is_named() {
         let grown = Figures { descriptors: 1, ..Figures::default() };
-        let run = Box::new(Measured { errors: 1, first_error: Some("reset".to_owned()), ..quiet() });
+        let run = Measured { errors: 1, first_error: Some("reset".to_owned()), ..quiet() };
         let broken = Measured {
-            repetition: Some(Repetition { first: Figures::default(), second: grown }),
-            second_run: Some(run),
+            repetition: [Figures::default(), grown].into_iter().collect(),
+            further_runs: vec![run],
             failure: Some("the server panicked".to_owned()),
             errors: 3,
             first_error: Some("refused".to_owned()),
@@ -248,7 +246,7 @@ mod tests {
         let text = verdict(&broken).to_string();
         for part in [
             "1 descriptors after",
-            "second run: 1 honest calls",
+            "run 2: 1 honest calls",
             "panicked",
             "3 honest calls failed",
             "9000 MB of memory",

@@ -47,7 +47,8 @@ fn assert_clean(attacks: &str) {
         let measured = &result["measured"];
         assert!(measured["honest_during"]["p99_ms"].as_f64().unwrap() > 0.0, "{text}");
         assert_eq!(measured["attacker"]["scheduling"], "usual", "{text}");
-        assert!(measured["server_work"]["requests"].as_u64().unwrap() > 0, "{text}");
+        // A server without descriptors does not tell.
+        assert_ne!(measured["server_work"]["requests"].as_u64(), Some(0), "{text}");
     }
 }
 
