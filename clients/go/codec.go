@@ -103,18 +103,16 @@ var (
 	errNoText     = errors.New("it is not UTF-8")
 )
 
-// decodeBody decodes a result or an item, of which an empty one is null; into nil, it only checks that it is JSON.
+// decodeBody decodes a result or an item; into nil, it only checks that it is JSON, or empty.
 func decodeBody(body []byte, flags uint64, into any) error {
 	switch {
 	case flags&flagCompressed != 0:
 		return errCompressed
-	case len(body) == 0:
-		return nil
 	case !utf8.Valid(body):
 		return errNoText // encoding/json would replace it
 	case into != nil:
 		return json.Unmarshal(body, into)
-	case !json.Valid(body):
+	case len(body) > 0 && !json.Valid(body):
 		return errNoJSON
 	}
 	return nil
