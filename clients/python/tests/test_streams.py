@@ -46,9 +46,11 @@ class WireTest(StreamCase):
 
         async def stopped(peer: Peer) -> None:
             await peer.next()
-            for _ in range(3):
+            for _ in range(2):
                 peer.send(Header("item", 1), bytes(65_536 - 64 - 3))
+            # Only then there is credit for another one.
             await peer.next("credit")
+            peer.send(Header("item", 1), bytes(65_536 - 64 - 3))
             await peer.next("credit")
             await self.assert_frames(peer, *credit, *stop)
             peer.write(*response)
