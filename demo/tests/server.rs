@@ -7,7 +7,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use demo::services::{ArithClient, ArithError, EchoClient, TextClient};
-use farcall::{CallError, Channel, Code};
+use farcall::client::ConnectionOptions;
+use farcall::{Bytes, CallError, Channel, Code};
 use rustix::process::Signal;
 
 use self::support::{Demo, SOON, within};
@@ -96,6 +97,21 @@ async fn limits_come_from_the_command_line() {
     let negotiated = connection.negotiated();
     assert_eq!((negotiated.max_in_flight.get(), negotiated.send_limit.get()), (7, 5000));
     assert_eq!(negotiated.handle_timeout, Some(Duration::from_millis(50)));
+}
+
+#[tokio::test]
+async fn stream_of_items_that_are_too_large_for_the_caller_is_not_complete() {
+    let (_server, addresses) = Demo::server(&ANY_PORT);
+    let options = ConnectionOptions::default().max_frame_bytes(5000);
+    let channel = Channel::builder().to(&*addresses[0]).options(options).build().unwrap();
+    let blobs = |bytes: u64| {
+        let channel = channel.clone();
+        async move {
+            channel.call::<u64>("Feed.blobs", &(3, bytes)).receive::<Bytes>().await.unwrap().finish().await
+        }
+    };
+    assert_eq!(blobs(4000).await, Ok(3));
+    assert_eq!(blobs(6000).await.unwrap_err().code(), Code::ResourceExhausted);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub trait Feed {
     async fn echo(&self, items: Receiver<Bytes>, out: Sender<Bytes>) -> Result<u64, Status>;
     /// Sends `n` items of `bytes` bytes as fast as the caller takes them, and returns how many were sent.
     #[rpc(idempotent)]
-    async fn blobs(&self, n: u64, bytes: u64, out: Sender<Bytes>) -> u64;
+    async fn blobs(&self, n: u64, bytes: u64, out: Sender<Bytes>) -> Result<u64, Status>;
     /// Sends 0, 1, 2 and so on, one every `every_ms` milliseconds, until it is cancelled.
     #[rpc(idempotent)]
     async fn ticks(&self, every_ms: u64, out: Sender<u64>);
@@ -94,16 +94,18 @@ impl Feed for Feeding {
         Ok(count)
     }
 
-    async fn blobs(&self, n: u64, bytes: u64, mut out: Sender<Bytes>) -> u64 {
+    async fn blobs(&self, n: u64, bytes: u64, mut out: Sender<Bytes>) -> Result<u64, Status> {
         // Larger than any frame may be, it is refused when it is sent.
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(MAX_BLOB);
         let blob = Bytes::from(vec![b'x'; bytes]);
         for sent in 0..n {
-            if out.send(blob.clone()).await.is_err() {
-                return sent;
+            match out.send(blob.clone()).await {
+                Ok(()) => {}
+                Err(SendError::Stopped | SendError::Ended) => return Ok(sent),
+                Err(error) => return Err(error.into()),
             }
         }
-        n
+        Ok(n)
     }
 
     async fn ticks(&self, every_ms: u64, mut out: Sender<u64>) {
