@@ -13,7 +13,7 @@ let lostSince = null;
 let lostReason = "";
 let waitsForToken = false;
 let heartbeatTimer = null;
-let lastHeartbeatRequest = 0;
+let lastHeartbeatRequest = -Infinity;
 let nextHeartbeatRequest = Infinity;
 let isRequestingHeartbeats = false;
 
@@ -106,13 +106,13 @@ function toast(text, bad = false) {
 /** Requests heartbeats soon, for rows that are new on the screen. */
 function requestHeartbeatsSoon() {
   if (nextHeartbeatRequest < lastHeartbeatRequest + HEARTBEAT_INTERVAL) return;
-  nextHeartbeatRequest = Math.max(Date.now() + 150, lastHeartbeatRequest + MIN_HEARTBEAT_INTERVAL);
+  nextHeartbeatRequest = Math.max(performance.now() + 150, lastHeartbeatRequest + MIN_HEARTBEAT_INTERVAL);
   clearTimeout(heartbeatTimer);
-  heartbeatTimer = setTimeout(requestHeartbeats, nextHeartbeatRequest - Date.now());
+  heartbeatTimer = setTimeout(requestHeartbeats, nextHeartbeatRequest - performance.now());
 }
 
 async function requestHeartbeats() {
-  lastHeartbeatRequest = Date.now();
+  lastHeartbeatRequest = performance.now();
   nextHeartbeatRequest = lastHeartbeatRequest + HEARTBEAT_INTERVAL;
   clearTimeout(heartbeatTimer);
   heartbeatTimer = setTimeout(requestHeartbeats, HEARTBEAT_INTERVAL);
